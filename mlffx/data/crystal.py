@@ -1,0 +1,173 @@
+"""The ideal crystal behind displaced supercells: which site each atom belongs to, and how far it has moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import spglib
+from ase import Atoms
+from ase.build import bulk
+
+from mlffx.errors import UserError
+
+
+@dataclass(frozen=True)
+class Match:
+    """Sites of a structure, in the order of its atoms.
+
+    Attributes:
+        sites: ideal positions next to the (unwrapped) atoms, [n_atoms, 3], A; they carry the rigid drift.
+        site_type: atom of the primitive cell, [n_atoms].
+        displacements: positions - sites, [n_atoms, 3], A, with zero mean.
+        drift: rigid translation of the structure against the ideal crystal, [3], A.
+        order: index of each atom's site in `Crystal.supercell(repetitions)`, [n_atoms].
+    """
+
+    sites: np.ndarray
+    site_type: np.ndarray
+    displacements: np.ndarray
+    drift: np.ndarray
+    order: np.ndarray
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """A primitive cell.
+
+    Attributes:
+        cell: rows are primitive lattice vectors, [3, 3], A.
+        scaled_positions: [n_basis, 3], fractions of `cell`.
+        numbers: atomic numbers, [n_basis].
+    """
+
+    cell: np.ndarray
+    scaled_positions: np.ndarray
+    numbers: np.ndarray
+
+    @classmethod
+    def from_prototype(cls, prototype: str, species: Sequence[str], a: float) -> Crystal:
+        """Crystal of a structure ASE knows (`diamond`, `rocksalt`, `zincblende`, `fcc`...) with cubic constant a, A."""
+        try:
+            atoms = bulk("".join(species), prototype, a=a)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"'{prototype}' with {list(species)}: {error}", where="data.crystal") from error
+        return cls.from_atoms(atoms)
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms) -> Crystal:
+        """The cell as it is, taken to be primitive."""
+        return cls(atoms.cell.array.copy(), atoms.get_scaled_positions(), atoms.numbers.copy())
+
+    @classmethod
+    def from_displaced(cls, atoms: Atoms, symprec: float = 0.2) -> Crystal:
+        """Symmetrised primitive cell of a slightly displaced supercell, in the supercell's own orientation.
+
+        Raises:
+            UserError: when no symmetry is found within `symprec` A.
+        """
+        found = spglib.get_symmetry_dataset((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec)
+        if found is None:
+            raise UserError(f"no crystal symmetry within {symprec} A", "declare data.crystal", "data.crystal")
+        rotation = found.std_rotation_matrix  # idealised = rotation @ original
+        standard = (found.std_lattice @ rotation, found.std_positions, found.std_types)
+        primitive = spglib.standardize_cell(standard, to_primitive=True, no_idealize=True, symprec=1e-4)
+        return cls(*(np.asarray(x) for x in primitive))
+
+    @property
+    def n_basis(self) -> int:
+        return len(self.numbers)
+
+    def primitive(self) -> Atoms:
+        """The primitive cell as an ASE object."""
+        return Atoms(self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
+
+    def repetitions(self, cell: np.ndarray) -> np.ndarray:
+        """Integer matrix M with cell ~ M @ self.cell (a strained supercell is accepted up to 10 %).
+
+        Raises:
+            UserError: when the cell is no supercell of this crystal.
+        """
+        exact = np.asarray(cell) @ np.linalg.inv(self.cell)
+        matrix = np.rint(exact).astype(int)
+        size = max(abs(np.linalg.det(matrix)), 1.0) ** (1 / 3)
+        if round(abs(np.linalg.det(matrix))) == 0 or np.abs(exact - matrix).max() > 0.1 * size:
+            raise UserError(
+                "the cell is no supercell of the crystal", "check the lattice constant or declare data.crystal", "cell"
+            )
+        return matrix
+
+    def supercell(self, matrix: np.ndarray | Sequence) -> Atoms:
+        """Ideal supercell with lattice matrix @ cell (a 3-vector means a diagonal matrix); basis index in `site_type`."""
+        matrix = np.asarray(matrix, dtype=int)
+        matrix = np.diag(matrix) if matrix.ndim == 1 else matrix
+        points = _lattice_points(matrix)
+        cell = matrix @ self.cell
+        positions = (points[:, None, :] + self.scaled_positions[None]).reshape(-1, 3) @ self.cell
+        atoms = Atoms(np.tile(self.numbers, len(points)), positions=positions, cell=cell, pbc=True)
+        atoms.set_array("site_type", np.tile(np.arange(self.n_basis), len(points)))
+        return atoms
+
+    def match(self, atoms: Atoms, largest: float = 1.5) -> Match:
+        """Find the site of every atom, whatever the order of the atoms and the drift of the whole structure.
+
+        Raises:
+            UserError: for other species, another cell, or atoms further than `largest` A from any free site.
+        """
+        ideal = self.supercell(self.repetitions(atoms.cell.array))
+        ideal.set_cell(atoms.cell, scale_atoms=True)
+        if sorted(ideal.numbers) != sorted(atoms.numbers):
+            raise UserError(
+                f"composition {atoms.symbols} is not that of the crystal ({ideal.symbols})", "check species and data.crystal"
+            )
+        best: tuple[float, np.ndarray, np.ndarray] | None = None
+        for origin in np.flatnonzero(ideal.numbers == atoms.numbers[0])[: 4 * self.n_basis]:
+            trial = _assign(atoms, ideal, atoms.positions[0] - ideal.positions[origin])
+            if trial is not None and (best is None or trial[0] < best[0] - 1e-9):
+                best = trial
+                if best[0] < 0.4:  # rms displacement far below half a bond: no other origin can do better
+                    break
+        if best is None or np.linalg.norm(best[2], axis=1).max() > largest:
+            raise UserError("atoms cannot be matched to the sites of the crystal", "is the structure molten or another phase?")
+        _, order, displacements = best
+        sites = atoms.positions - displacements
+        drift = _minimum_image((sites - ideal.positions[order])[:1], atoms.cell.array)[0]
+        return Match(sites, ideal.arrays["site_type"][order], displacements, drift, order)
+
+
+def _lattice_points(matrix: np.ndarray) -> np.ndarray:
+    """Integer primitive translations inside the supercell `matrix`, [|det|, 3]."""
+    n = round(abs(np.linalg.det(matrix)))
+    reach = np.abs(matrix).sum(axis=0)
+    axes = [np.arange(-r, r + 1) for r in reach]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    fractions = grid @ np.linalg.inv(matrix)
+    inside = grid[((fractions > -1e-8) & (fractions < 1 - 1e-8)).all(axis=1)]
+    if len(inside) != n:
+        raise UserError(f"supercell matrix {matrix.tolist()} is singular", where="supercell")
+    return inside
+
+
+def _minimum_image(vectors: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    fractions = vectors @ np.linalg.inv(cell)
+    return (fractions - np.rint(fractions)) @ cell
+
+
+def _assign(atoms: Atoms, ideal: Atoms, shift: np.ndarray) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """Nearest free site of every atom for a trial shift, refined once by the mean displacement: rms, order, displacements."""
+    cell = atoms.cell.array
+    for _ in range(3):
+        offsets = _minimum_image(atoms.positions[:, None] - shift - ideal.positions[None], cell)
+        distances = np.linalg.norm(offsets, axis=-1)
+        distances[atoms.numbers[:, None] != ideal.numbers[None]] = np.inf
+        order = distances.argmin(axis=1)
+        displacements = offsets[np.arange(len(atoms)), order]
+        mean = displacements.mean(axis=0)
+        shift = shift + mean
+        displacements = displacements - mean
+        if np.abs(mean).max() < 1e-10:
+            break
+    if len(np.unique(order)) != len(atoms):
+        return None
+    return float(np.sqrt((displacements**2).sum(axis=1).mean())), order, displacements

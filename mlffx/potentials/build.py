@@ -1,0 +1,55 @@
+"""Potentials from plain dictionaries, and weights to and from files that load with weights_only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlffx.errors import UserError
+from mlffx.potentials.base import Potential
+from mlffx.potentials.network import NetworkPotential
+from mlffx.potentials.sum import SumPotential
+
+FORMAT_VERSION = 1
+
+KINDS: dict[str, Callable[[dict[str, Any]], Potential]] = {
+    "network": NetworkPotential.from_spec,
+    "sum": lambda spec: SumPotential({name: build_potential(term) for name, term in spec["terms"].items()}),
+}
+
+
+def build_potential(spec: dict[str, Any]) -> Potential:
+    """The untrained potential that `Potential.spec()` describes."""
+    if spec.get("kind") not in KINDS:
+        raise UserError(f"unknown potential kind '{spec.get('kind')}'", f"valid: {', '.join(KINDS)}", "potential")
+    return KINDS[spec["kind"]](spec)
+
+
+def save_potential(potential: Potential, path: Path) -> None:
+    """Write spec and weights; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".part")
+    torch.save({"format": FORMAT_VERSION, "spec": potential.spec(), "state": potential.state_dict()}, partial)
+    partial.replace(path)
+
+
+def load_potential(path: Path) -> Potential:
+    """Read what `save_potential` wrote; eval mode, float64 networks are cast by `set_precision`.
+
+    Raises:
+        UserError: for a file that is missing, truncated, or of another format.
+    """
+    if not path.is_file():
+        raise UserError("no such checkpoint", "has the run finished its first epoch?", path)
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"unreadable checkpoint ({type(error).__name__})", "train again or take another file", path) from error
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT_VERSION:
+        raise UserError("not a checkpoint of this version of mlffx", "evaluate with the version that wrote it", path)
+    potential = build_potential(stored["spec"])
+    potential.load_state_dict(stored["state"])
+    return potential.eval()

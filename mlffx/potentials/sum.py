@@ -1,0 +1,40 @@
+"""Sums of potentials: a delta potential is base + difference, and so are its forces, stress and force constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.graph import Edges
+from mlffx.potentials.base import Potential
+
+
+class SumPotential(Potential):
+    """E = sum of the terms; PARTS carries each of them by name.
+
+    Args:
+        terms: name -> potential, e.g. {"base": dft, "delta": difference}. Terms may themselves be sums (ladders).
+    """
+
+    def __init__(self, terms: dict[str, Potential]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleDict(terms)
+        self.cutoff = max(term.cutoff for term in terms.values())
+        self.crystal = next((t.crystal for t in terms.values() if t.crystal is not None), None)
+
+    def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
+        results = {name: term(graph, edges.within(term.cutoff)) for name, term in self.terms.items()}
+        parts = {name: result[keys.ENERGY] for name, result in results.items()}
+        last = dict(results[next(reversed(results))])  # features and charges of the last term: the one being learned
+        return last | {keys.ENERGY: sum(parts.values()), keys.PARTS: parts}
+
+    def set_precision(self, dtype: Any) -> Potential:
+        for term in self.terms.values():
+            term.set_precision(dtype)  # type: ignore[operator]
+        return self
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "sum", "terms": {name: term.spec() for name, term in self.terms.items()}}  # type: ignore[operator]

@@ -1,0 +1,60 @@
+"""Named builders with options checked against the builder's own signature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from mlffx.errors import UserError, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Maps the names used on the command line (`model=painn`) to classes.
+
+    Args:
+        group: the config group, used in error messages (`model`).
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self._builders: dict[str, Callable[..., T]] = {}
+
+    def register(self, name: str) -> Callable[[type], type]:
+        """Class decorator: make `name` buildable; also sets the class attribute `name`."""
+
+        def add(builder: type) -> type:
+            self._builders[name] = builder
+            builder.name = name  # type: ignore[attr-defined]
+            return builder
+
+        return add
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._builders))
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        if name not in self._builders:
+            raise UserError(f"unknown {self.group} '{name}'", nearest(name, self._builders), self.group)
+        return self._builders[name]
+
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """Options the builder of `name` accepts."""
+        return dict(inspect.signature(self[name]).parameters)
+
+    def build(self, name: str, **options: Any) -> T:
+        """Build `name`.
+
+        Raises:
+            UserError: for an unknown name, an unknown option or a missing one.
+        """
+        valid = self.options(name)
+        for key in options:
+            if key not in valid:
+                raise UserError(f"{self.group} '{name}' has no option '{key}'", nearest(key, valid), f"{self.group}.{key}")
+        missing = [k for k, p in valid.items() if p.default is p.empty and k not in options]
+        if missing:
+            raise UserError(f"{self.group} '{name}' needs {', '.join(missing)}", where=self.group)
+        return self[name](**options)
