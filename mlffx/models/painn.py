@@ -24,13 +24,19 @@ class Interaction(nn.Module):
         super().__init__()
         self.n_hidden, self.first, self.last = n_hidden, first, last
         n_filters = 2 if first else 3  # vectors are zero before the first message: nothing to propagate
-        self.neighbour = nn.Sequential(nn.Linear(n_hidden, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_filters * n_hidden))
+        self.neighbour = nn.Sequential(
+            nn.Linear(n_hidden, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_filters * n_hidden)
+        )
         self.filters = nn.Linear(n_radial, n_filters * n_hidden, bias=False)
         self.mix = nn.Linear(n_hidden, 2 * n_hidden, bias=False)
         n_gates = 2 if last else 3  # the vectors of the last layer are not read again
-        self.update = nn.Sequential(nn.Linear(2 * n_hidden, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_gates * n_hidden))
+        self.update = nn.Sequential(
+            nn.Linear(2 * n_hidden, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_gates * n_hidden)
+        )
 
-    def forward(self, s: Tensor, v: Tensor | None, edges: Edges, radial: Tensor, unit: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, s: Tensor, v: Tensor | None, edges: Edges, radial: Tensor, unit: Tensor, norm: float
+    ) -> tuple[Tensor, Tensor]:
         n = self.n_hidden
         weights = self.neighbour(s)[edges.sender] * self.filters(radial)
         ds = segment_sum(weights[:, :n], edges.receiver, len(s)) / norm

@@ -30,7 +30,9 @@ class BesselBasis(nn.Module):
     def __init__(self, n_radial: int, cutoff: float, envelope_power: int = 6) -> None:
         super().__init__()
         self.cutoff, self.power, self.n_radial = cutoff, envelope_power, n_radial
-        self.register_buffer("frequencies", torch.arange(1, n_radial + 1, dtype=torch.float64) * math.pi, persistent=False)
+        self.register_buffer(
+            "frequencies", torch.arange(1, n_radial + 1, dtype=torch.float64) * math.pi, persistent=False
+        )
 
     def forward(self, lengths: Tensor) -> Tensor:
         """[n_edges] in A -> [n_edges, n_radial]."""

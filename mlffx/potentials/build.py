@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mlffx.errors import UserError
+from mlffx.models.base import AtomicModel
 from mlffx.potentials.base import Potential
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
@@ -37,7 +38,7 @@ def save_potential(potential: Potential, path: Path) -> None:
 
 
 def load_potential(path: Path) -> Potential:
-    """Read what `save_potential` wrote; eval mode, float64 networks are cast by `set_precision`.
+    """Read what `save_potential` wrote; eval mode, networks in the precision they were saved in.
 
     Raises:
         UserError: for a file that is missing, truncated, or of another format.
@@ -47,9 +48,15 @@ def load_potential(path: Path) -> Potential:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"unreadable checkpoint ({type(error).__name__})", "train again or take another file", path) from error
+        raise UserError(
+            f"unreadable checkpoint ({type(error).__name__})", "train again or take another file", path
+        ) from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT_VERSION:
         raise UserError("not a checkpoint of this version of mlffx", "evaluate with the version that wrote it", path)
     potential = build_potential(stored["spec"])
+    for prefix, module in potential.named_modules():
+        if isinstance(module, AtomicModel):
+            first, _ = next(module.named_parameters())
+            module.to(stored["state"][f"{prefix}.{first}"].dtype)
     potential.load_state_dict(stored["state"])
     return potential.eval()
