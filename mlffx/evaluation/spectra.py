@@ -1,4 +1,4 @@
-"""What an evaluation knows about the phonons of one potential: every member's frequencies, in cm-1, kept as plain arrays.
+"""What an evaluation knows about the phonons of one potential: every member's frequencies, cm-1, as plain arrays.
 
 Figures, tables and reports are made from these alone, so runs can be overlaid later without their checkpoints.
 Imaginary frequencies are negative numbers everywhere.
