@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import spglib
@@ -74,6 +75,25 @@ class Crystal:
         standard = (found.std_lattice @ rotation, found.std_positions, found.std_types)
         primitive = spglib.standardize_cell(standard, to_primitive=True, no_idealize=True, symprec=1e-4)
         return cls(*(np.asarray(x) for x in primitive))
+
+    @classmethod
+    def from_arrays(cls, arrays: Crystal | Mapping[str, Any]) -> Crystal:
+        """From a mapping with the three attributes, as `to_arrays` gives it; a crystal is returned as it is."""
+        if isinstance(arrays, Crystal):
+            return arrays
+        return cls(
+            np.asarray(arrays["cell"], dtype=float),
+            np.asarray(arrays["scaled_positions"], dtype=float),
+            np.asarray(arrays["numbers"], dtype=int),
+        )
+
+    def to_arrays(self) -> dict[str, list]:
+        """Plain nested lists, fit for a checkpoint or YAML."""
+        return {
+            "cell": self.cell.tolist(),
+            "scaled_positions": self.scaled_positions.tolist(),
+            "numbers": self.numbers.tolist(),
+        }
 
     @property
     def n_basis(self) -> int:

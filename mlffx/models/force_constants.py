@@ -1,0 +1,237 @@
+"""Force constants as a model: a polynomial of the displacements with every symmetry of the crystal, linear in its parameters.
+
+    E = 1/2 sum_(i<-j) u_i . Phi_ij (u_j - u_i) + 1/2 sum_bonds P(u_j - u_i) + sum_angles Q(u_j - u_i, u_k - u_i)
+
+Second order (Phi) for all pairs within `cutoff`, third and fourth order (P, Q) for bonds within `anharmonic_cutoff`. The
+translational sum rule holds by construction. This is the smoothest potential the labels allow, and the judge of every
+network. Theory: Leibfried and Ludwig, Solid State Phys. 12, 275 (1961); invariants in `mlffx.models.clusters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.linalg import null_space
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.crystal import Crystal
+from mlffx.data.graph import Edges
+from mlffx.errors import UserError
+from mlffx.models import clusters
+from mlffx.models.base import MODELS, AtomicModel
+from mlffx.models.radial import segment_sum
+
+MARGIN = 1.2  # A; neighbours may move apart by this much before the neighbour list loses their bond
+
+
+@MODELS.register("force_constants")
+class ForceConstantModel(AtomicModel):
+    """Taylor expansion about the ideal sites; its features are the basis functions, its read-out their coefficients.
+
+    Not rotationally invariant (no Taylor expansion about a lattice is): it knows the orientation of its crystal.
+
+    Args:
+        species: atomic numbers.
+        crystal: the ideal crystal, as a `Crystal` or as a mapping with its three arrays.
+        cutoff: range of the second order, A; pairs beyond half the training cell are told apart by their images only.
+        anharmonic_cutoff: range of third and fourth order, A; None takes the nearest-neighbour shell.
+        orders: anharmonic orders to include.
+        three_body: also products of two bonds of one atom in these orders (many parameters: for labels with forces).
+    """
+
+    needs_sites = True
+
+    def __init__(
+        self,
+        species: Sequence[int],
+        crystal: Crystal | Mapping[str, Any] | None = None,
+        cutoff: float = 4.5,
+        anharmonic_cutoff: float | None = None,
+        orders: Sequence[int] = (3, 4),
+        three_body: bool = False,
+    ) -> None:
+        super().__init__(species, cutoff + MARGIN)
+        if crystal is None:
+            raise UserError("force constants need the ideal crystal", "declare data.crystal", "model")
+        self.crystal = Crystal.from_arrays(crystal)
+        self.range = float(cutoff)
+        symmetry = clusters.Symmetry.of(self.crystal)
+        orbits = clusters.pair_orbits(self.crystal, cutoff, symmetry)
+        if not orbits:
+            raise UserError(f"no neighbours within {cutoff:g} A", "take a longer cutoff", "model.cutoff")
+        table = clusters.PairTable.of(orbits)
+        self._constants(
+            orbit=table.orbit,
+            centre=table.centre,
+            neighbour=table.neighbour,
+            translation=table.vectors,
+            rotation=table.rotations,
+            reversed=table.reversed,
+        )
+        self.harmonic = _Harmonic(self.crystal, orbits, table)
+        near = anharmonic_cutoff or orbits[0].length + 0.1
+        self.bonds = nn.ModuleList(
+            _Bonds(k, orbit, order) for k, orbit in enumerate(orbits) if orbit.length < near for order in orders
+        )
+        bonds = np.flatnonzero([orbits[k].length < near for k in table.orbit])
+        angles = clusters.angle_orbits(table, bonds, symmetry) if three_body else []
+        self.angles = nn.ModuleList(_Angles(orbit, order) for orbit in angles for order in orders)
+        self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])
+        self.coefficients = nn.Parameter(torch.zeros(self.n_features, dtype=torch.float64))
+
+    def _constants(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            _constant(self, name, array)
+
+    @property
+    def neighbours_per_site(self) -> np.ndarray:
+        """Sites within the range of each basis atom."""
+        return np.bincount(self.centre.cpu().numpy(), minlength=self.crystal.n_basis)  # type: ignore[operator]
+
+    def describe(self, graph: Data, edges: Edges) -> Tensor:
+        if keys.SITES not in graph:
+            raise UserError("force constants need the ideal sites of the atoms", "build the graph with Crystal.match")
+        u = graph[keys.POSITIONS] - graph[keys.SITES]
+        u = u.to(torch.float64)
+        member, edges = self._lookup(graph, edges, u)
+        rotation = self.rotation[member]  # type: ignore[index]
+        relative = torch.einsum("eba,eb->ea", rotation, u[edges.sender] - u[edges.receiver])
+        absolute = torch.einsum("eba,eb->ea", rotation, u[edges.receiver])
+        swapped = self.reversed[member].unsqueeze(-1)  # type: ignore[index]
+        orbit = self.orbit[member]  # type: ignore[index]
+        features = [segment_sum(self.harmonic(absolute, relative, swapped, orbit), edges.receiver, len(u))]
+        along = torch.where(swapped, -relative, relative)
+        for bond in self.bonds:
+            mine = orbit == bond.orbit
+            features.append(segment_sum(bond(along[mine]), edges.receiver[mine], len(u)))
+        if len(self.angles):
+            bond_of = torch.full((len(u), len(self.orbit)), -1, dtype=torch.int64, device=u.device)  # type: ignore[arg-type]
+            bond_of[edges.receiver, member] = torch.arange(len(member), device=u.device)
+            difference = u[edges.sender] - u[edges.receiver]
+            features += [angle(difference, bond_of, edges.receiver) for angle in self.angles]
+        return torch.cat(features, dim=-1)
+
+    def readout(self, features: Tensor, graph: Data) -> Tensor:
+        return features @ self.coefficients
+
+    def _lookup(self, graph: Data, edges: Edges, u: Tensor) -> tuple[Tensor, Edges]:
+        """Row of the pair table of every edge whose ideal length is within the range, and those edges."""
+        ideal = (edges.vectors - (u[edges.sender] - u[edges.receiver])).detach()
+        kept = torch.linalg.vector_norm(ideal, dim=-1) < self.range
+        edges = Edges(edges.sender[kept], edges.receiver[kept], edges.vectors[kept], edges.lengths[kept])
+        centre, neighbour = graph[keys.SITE_TYPE][edges.receiver], graph[keys.SITE_TYPE][edges.sender]
+        # Compare in Cartesian coordinates of the unstrained crystal; a per cent of strain is far below a bond length.
+        distance = torch.cdist(ideal[kept], self.translation)  # type: ignore[arg-type]
+        distance += 1e3 * ((centre[:, None] != self.centre) | (neighbour[:, None] != self.neighbour))  # type: ignore[operator]
+        nearest, member = distance.min(dim=1)
+        expected = torch.as_tensor(self.neighbours_per_site, device=u.device)[graph[keys.SITE_TYPE]].sum()
+        if len(member) != int(expected) or (len(nearest) and float(nearest.max()) > 0.3):
+            raise UserError(
+                f"{len(member)} of {int(expected)} neighbours of the ideal crystal found",
+                "the structure is strained or displaced too far for an expansion about this crystal",
+                "model=force_constants",
+            )
+        return member, edges
+
+
+class _Harmonic(nn.Module):
+    """1/2 u_i . B (u_j - u_i) for every free element B of the force-constant matrices."""
+
+    def __init__(self, crystal: Crystal, orbits: list[clusters.PairOrbit], table: clusters.PairTable) -> None:
+        super().__init__()
+        tensors = [clusters.invariant_tensors(orbit) for orbit in orbits]
+        owner = np.concatenate([np.full(len(t), k) for k, t in enumerate(tensors)])
+        _constant(self, "tensors", np.concatenate(tensors))
+        _constant(self, "owner", owner)
+        _constant(self, "combinations", _rigid(crystal, np.concatenate(tensors), owner, table))
+        self.n = self.combinations.shape[1]  # type: ignore[union-attr]
+
+    def forward(self, absolute: Tensor, relative: Tensor, swapped: Tensor, orbit: Tensor) -> Tensor:
+        """[n_edges, 3] twice, [n_edges, 1], [n_edges] -> [n_edges, n]."""
+        left, right = torch.where(swapped, relative, absolute), torch.where(swapped, absolute, relative)
+        values = 0.5 * torch.einsum("ea,pab,eb->ep", left, self.tensors, right)
+        values = values * (orbit[:, None] == self.owner[None])  # type: ignore[index]
+        return values @ self.combinations
+
+
+class _Bonds(nn.Module):
+    """Invariant polynomials of one order of the relative displacement along the bonds of one orbit."""
+
+    def __init__(self, number: int, orbit: clusters.PairOrbit, order: int) -> None:
+        super().__init__()
+        self.orbit = number
+        exponents = clusters.monomial_exponents(3, order)
+        actions = [lambda x, s=s, swap=swap: (-x if swap else x) @ s.T for s, swap in orbit.stabiliser]
+        _constant(self, "exponents", exponents)
+        _constant(self, "polynomials", clusters.invariant_polynomials(exponents, actions))
+        self.n = len(self.polynomials)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * _monomials(x, self.exponents) @ self.polynomials.T  # type: ignore[arg-type, union-attr]
+
+
+class _Angles(nn.Module):
+    """Invariant polynomials of one order in the relative displacements of two bonds that share an atom."""
+
+    def __init__(self, orbit: clusters.AngleOrbit, order: int) -> None:
+        super().__init__()
+        exponents = clusters.monomial_exponents(6, order)
+        mixed = exponents[(exponents[:, :3].sum(axis=1) > 0) & (exponents[:, 3:].sum(axis=1) > 0)]
+        actions = [
+            lambda x, s=s, swap=swap: (x.reshape(-1, 2, 3)[:, ::-1] if swap else x.reshape(-1, 2, 3)).reshape(-1, 6)
+            @ np.kron(np.eye(2), s).T
+            for s, swap in orbit.stabiliser
+        ]
+        _constant(self, "exponents", mixed)
+        _constant(self, "polynomials", clusters.invariant_polynomials(mixed, actions))
+        _constant(self, "first", orbit.first)
+        _constant(self, "second", orbit.second)
+        _constant(self, "rotations", orbit.rotations)
+        self.n = len(self.polynomials)  # type: ignore[arg-type]
+
+    def forward(self, difference: Tensor, bond_of: Tensor, receiver: Tensor) -> Tensor:
+        """[n_edges, 3], [n_atoms, n_members], [n_edges] -> [n_atoms, n]."""
+        one, two = bond_of[:, self.first], bond_of[:, self.second]  # [n_atoms, n_angles]
+        present = (one >= 0) & (two >= 0)
+        rotation = self.rotations.expand(len(bond_of), -1, -1, -1)[present]  # type: ignore[operator]
+        pair = torch.stack([difference[one[present]], difference[two[present]]], dim=1)
+        x = torch.einsum("nba,nkb->nka", rotation, pair).reshape(-1, 6)
+        values = _monomials(x, self.exponents) @ self.polynomials.T  # type: ignore[arg-type, union-attr]
+        return segment_sum(values, receiver[one[present]], len(bond_of))
+
+
+def _constant(module: nn.Module, name: str, array: np.ndarray) -> None:
+    """A table that follows the module's device but is neither a weight nor stored: it comes from the crystal."""
+    module.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array)), persistent=False)
+
+
+def _monomials(x: Tensor, exponents: Tensor) -> Tensor:
+    """Products of powers, [n, d] and [m, d] -> [n, m], without pow(x, 0), whose second derivative at zero is undefined."""
+    powers = [torch.ones_like(x)]
+    for _ in range(int(exponents.max())):
+        powers.append(powers[-1] * x)
+    table = torch.stack(powers)  # [power, n, d]
+    out = table[exponents[:, 0], :, 0]
+    for d in range(1, x.shape[1]):
+        out = out * table[exponents[:, d], :, d]
+    return out.T
+
+
+def _rigid(crystal: Crystal, tensors: np.ndarray, owner: np.ndarray, table: clusters.PairTable) -> np.ndarray:
+    """Combinations [n_tensors, n] of the tensors for which a rigid translation costs nothing.
+
+    The form u_i Phi_ij (u_j - u_i) is translation invariant where the antisymmetric parts of Phi_ij cancel around every
+    atom; in most crystals symmetry sees to it, in the others this condition removes parameters.
+    """
+    moments = np.zeros((crystal.n_basis, 3, 3, len(tensors)))
+    for k in range(len(table.orbit)):
+        for p in np.flatnonzero(owner == table.orbit[k]):
+            phi = table.rotations[k] @ tensors[p] @ table.rotations[k].T
+            phi = phi.T if table.reversed[k] else phi
+            moments[table.centre[k], :, :, p] += phi - phi.T
+    return null_space(moments.reshape(-1, len(tensors)), rcond=1e-9)

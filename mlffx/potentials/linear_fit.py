@@ -1,0 +1,166 @@
+"""Least squares for potentials that are linear in their last parameters: force constants, and heads on frozen features.
+
+Energies alone, or energies and forces. The ridge is chosen by leave-one-out error, which for linear least squares costs
+nothing (Allen 1974: residual_i / (1 - leverage_i)); outliers are weighed down by Tukey's biweight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.graph import Edges, batch_graphs, edges_of, n_graphs, sum_by_graph
+
+Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms, n_features]
+
+RIDGES = np.logspace(-12, 2, 57)
+TUKEY = 4.685  # 95 % efficiency for normal residuals
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """What least squares found; energies in eV per structure.
+
+    Attributes:
+        coefficients: [n_features], eV per unit of feature.
+        offset: eV per atom.
+        covariance: of the coefficients, [n_features, n_features].
+        leave_one_out: predicted minus label for each structure had it been left out, [n_structures], eV.
+        weights: final robust weights of the energies, [n_structures].
+        ridge: chosen, relative to the largest eigenvalue of the standardised normal matrix.
+        degrees_of_freedom: effective number of parameters.
+    """
+
+    coefficients: np.ndarray
+    offset: float
+    covariance: np.ndarray
+    leave_one_out: np.ndarray
+    weights: np.ndarray
+    ridge: float
+    degrees_of_freedom: float
+
+    @property
+    def noise(self) -> float:
+        """Robust standard deviation of the leave-one-out residuals, eV per structure."""
+        return float(1.4826 * np.median(np.abs(self.leave_one_out - np.median(self.leave_one_out))))
+
+
+def energy_design(describe: Describe, graphs: Sequence[Data], chunk: int = 20) -> np.ndarray:
+    """Features summed over the atoms of each structure, [n_structures, n_features]."""
+    rows = []
+    with torch.no_grad():
+        for start in range(0, len(graphs), chunk):
+            batch = batch_graphs(graphs[start : start + chunk])
+            rows.append(sum_by_graph(describe(batch, edges_of(batch)).to(torch.float64), batch))
+    return torch.cat(rows).cpu().numpy()
+
+
+def force_design(describe: Describe, graphs: Sequence[Data], chunk: int = 20) -> np.ndarray:
+    """Minus the gradient of the summed features, [n_atoms of all structures * 3, n_features], one backward a feature."""
+    rows = []
+    for start in range(0, len(graphs), chunk):
+        batch = batch_graphs(graphs[start : start + chunk])
+        batch[keys.POSITIONS] = batch[keys.POSITIONS].requires_grad_(True)
+        total = describe(batch, edges_of(batch)).to(torch.float64).sum(dim=0)
+        columns = [
+            -torch.autograd.grad(t, batch[keys.POSITIONS], retain_graph=True)[0].reshape(-1) for t in total.unbind()
+        ]
+        rows.append(torch.stack(columns, dim=1).detach())
+    return torch.cat(rows).cpu().numpy()
+
+
+def fit_linear(
+    design: np.ndarray,
+    energies: np.ndarray,
+    n_atoms: np.ndarray,
+    force_rows: np.ndarray | None = None,
+    forces: np.ndarray | None = None,
+    force_weight: float = 1.0,
+    robust: bool = True,
+    ridge: float | None = None,
+) -> LinearFit:
+    """Solve energies = design @ coefficients + n_atoms * offset, with forces = force_rows @ coefficients if given.
+
+    Args:
+        design: [n_structures, n_features].
+        energies: [n_structures], eV.
+        n_atoms: [n_structures].
+        force_rows: [n_components, n_features]; forces: [n_components], eV/A.
+        force_weight: weight of a force component (eV/A) against the energy of a structure (eV).
+        robust: Tukey weights on the energies.
+        ridge: fixed regularisation; None chooses it by leave-one-out.
+    """
+    scale = design.std(axis=0) if force_rows is None else np.sqrt((force_rows**2).mean(axis=0))
+    scale = np.where(scale > 1e-12 * max(scale.max(), 1e-300), scale, np.inf)  # constant columns carry no information
+    x = design / scale
+    extra = None if force_rows is None else force_weight * force_rows / scale
+    target = None if forces is None else force_weight * np.asarray(forces)
+    weights = np.ones(len(energies))
+    for _ in range(8 if robust else 1):
+        solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
+        residuals = solution[2]
+        spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals))) + 1e-12
+        if not robust:
+            break
+        previous, weights = weights, np.clip(1 - (residuals / (TUKEY * spread)) ** 2, 0, None) ** 2
+        if np.abs(weights - previous).max() < 1e-3:
+            break
+    c, offset, loo, covariance, best, dof = solution
+    inverse = 1 / scale
+    return LinearFit(c * inverse, offset, covariance * np.outer(inverse, inverse), loo, weights, best, dof)
+
+
+def _solve(
+    x: np.ndarray,
+    y: np.ndarray,
+    n_atoms: np.ndarray,
+    weights: np.ndarray,
+    extra: np.ndarray | None,
+    target: np.ndarray | None,
+    ridge: float | None,
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray, float, float]:
+    """One weighted ridge solution: coefficients, offset, leave-one-out residuals, covariance, ridge, degrees of freedom.
+
+    The unpenalised offset is projected out first; leverages refer to the energies.
+    """
+    root = np.sqrt(weights)
+    n = np.asarray(n_atoms, dtype=float)
+    direction = root * n / np.linalg.norm(root * n)
+    a = root[:, None] * x
+    a = a - np.outer(direction, direction @ a)
+    b = root * y - direction * (direction @ (root * y))
+    normal, moment = a.T @ a, a.T @ b
+    if extra is not None and target is not None:
+        normal, moment = normal + extra.T @ extra, moment + extra.T @ target
+    values, vectors = np.linalg.eigh(normal)
+    values = np.clip(values, 0, None)
+    projected, rotated = vectors.T @ moment, a @ vectors
+    observed = weights > 1e-6
+
+    def evaluate(relative: float) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+        inverse = 1 / (values + relative * values[-1])
+        coefficients = vectors @ (inverse * projected)
+        leverage = (rotated**2 @ inverse) + direction**2
+        residual = (b - a @ coefficients) / np.clip(1 - leverage, 0.02, None)
+        score = np.mean(residual[observed] ** 2)
+        return float(score), coefficients, residual, inverse
+
+    best = ridge if ridge is not None else min(RIDGES, key=lambda r: evaluate(r)[0])
+    _, coefficients, residual, inverse = evaluate(best)
+    offset = float(np.average((y - x @ coefficients) / n, weights=weights * n**2))
+    plain = y - x @ coefficients - offset * n
+    leave_one_out = -np.where(observed, residual / np.where(observed, root, 1.0), plain)
+    dof = float((values * inverse).sum()) + 1
+    rows = observed.sum() + (0 if extra is None else len(extra))
+    rss = float(((b - a @ coefficients) ** 2).sum())
+    if extra is not None and target is not None:
+        rss += float(((target - extra @ coefficients) ** 2).sum())
+    variance = rss / max(rows - dof, 1.0)
+    covariance = variance * (vectors * inverse) @ vectors.T  # posterior of the ridge prior: conservative where data are silent
+    return coefficients, offset, leave_one_out, covariance, float(best), dof
