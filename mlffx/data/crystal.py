@@ -73,7 +73,8 @@ class Crystal:
             raise UserError(f"no crystal symmetry within {symprec} A", "declare data.crystal", "data.crystal")
         rotation = found.std_rotation_matrix  # idealised = rotation @ original
         standard = (found.std_lattice @ rotation, found.std_positions, found.std_types)
-        primitive = spglib.standardize_cell(standard, to_primitive=True, no_idealize=True, symprec=1e-4)
+        primitive = spglib.standardize_cell(standard, to_primitive=True, no_idealize=True, symprec=1e-4)  # type: ignore[arg-type]
+        assert primitive is not None
         return cls(*(np.asarray(x) for x in primitive))
 
     @classmethod
@@ -119,7 +120,7 @@ class Crystal:
         return matrix
 
     def supercell(self, matrix: np.ndarray | Sequence) -> Atoms:
-        """Ideal supercell with lattice matrix @ cell (a 3-vector means a diagonal matrix); basis index in `site_type`."""
+        """Ideal supercell with lattice matrix @ cell (a 3-vector is a diagonal one); basis index in `site_type`."""
         matrix = np.asarray(matrix, dtype=int)
         matrix = np.diag(matrix) if matrix.ndim == 1 else matrix
         points = _lattice_points(matrix)
@@ -139,7 +140,8 @@ class Crystal:
         ideal.set_cell(atoms.cell, scale_atoms=True)
         if sorted(ideal.numbers) != sorted(atoms.numbers):
             raise UserError(
-                f"composition {atoms.symbols} is not that of the crystal ({ideal.symbols})", "check species and data.crystal"
+                f"composition {atoms.symbols} is not that of the crystal ({ideal.symbols})",
+                "check species and data.crystal",
             )
         best: tuple[float, np.ndarray, np.ndarray] | None = None
         for origin in np.flatnonzero(ideal.numbers == atoms.numbers[0])[: 4 * self.n_basis]:
@@ -149,7 +151,9 @@ class Crystal:
                 if best[0] < 0.4:  # rms displacement far below half a bond: no other origin can do better
                     break
         if best is None or np.linalg.norm(best[2], axis=1).max() > largest:
-            raise UserError("atoms cannot be matched to the sites of the crystal", "is the structure molten or another phase?")
+            raise UserError(
+                "atoms cannot be matched to the sites of the crystal", "is the structure molten or another phase?"
+            )
         _, order, displacements = best
         sites = atoms.positions - displacements
         drift = _minimum_image((sites - ideal.positions[order])[:1], atoms.cell.array)[0]
@@ -175,7 +179,7 @@ def _minimum_image(vectors: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def _assign(atoms: Atoms, ideal: Atoms, shift: np.ndarray) -> tuple[float, np.ndarray, np.ndarray] | None:
-    """Nearest free site of every atom for a trial shift, refined once by the mean displacement: rms, order, displacements."""
+    """Nearest free site of every atom for a trial shift, refined by the mean offset: rms, order, displacements."""
     cell = atoms.cell.array
     for _ in range(3):
         offsets = _minimum_image(atoms.positions[:, None] - shift - ideal.positions[None], cell)

@@ -18,7 +18,9 @@ from mlffx.errors import UserError
 MAX_NEIGHBOURS = 1000
 
 
-def build_graph(atoms: Atoms, cutoff: float, sites: np.ndarray | None = None, site_type: np.ndarray | None = None) -> Data:
+def build_graph(
+    atoms: Atoms, cutoff: float, sites: np.ndarray | None = None, site_type: np.ndarray | None = None
+) -> Data:
     """Neighbour graph of a periodic structure; several images of one atom are several edges.
 
     Args:

@@ -16,6 +16,7 @@
 | ATOMIC_ENERGY | [n_atoms] | model units | what an architecture returns, before scaling |
 | FEATURES | [n_atoms, n_features] | - | invariant features of each atom |
 | CHARGES | [n_atoms] | e | per-atom charges, summing to zero in each graph |
+| DIPOLE | [n_graphs, 3] | e A | sum of charge times position; defined up to lattice vectors times charges |
 | PARTS | dict name -> [n_graphs] | eV | the terms whose sum is ENERGY |
 """
 
@@ -34,4 +35,5 @@ STRESS = "stress"
 ATOMIC_ENERGY = "atomic_energy"
 FEATURES = "features"
 CHARGES = "charges"
+DIPOLE = "dipole"
 PARTS = "parts"
