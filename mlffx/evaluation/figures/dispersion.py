@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,17 @@ from matplotlib.figure import Figure
 
 from mlffx.errors import UserError
 from mlffx.evaluation.comparison import Measured
-from mlffx.evaluation.figures.style import BLACK, CYCLE, DASHES, GREY, greek, new_figure, quiet_grid, styled
+from mlffx.evaluation.figures.style import (
+    BLACK,
+    CYCLE,
+    DASHES,
+    GREY,
+    greek,
+    legend_below,
+    new_figure,
+    quiet_grid,
+    styled,
+)
 from mlffx.evaluation.spectra import BandPath, Spectra
 from mlffx.units import THZ_TO_CM1, THZ_TO_MEV
 
@@ -59,7 +70,7 @@ def dispersion(
         _dress(bands, dos, lines, reference)
         if title:
             bands.set_title(title, loc="left", fontweight="bold")
-        _legend(figure, bands)
+        legend_below(figure, [bands])
     return figure
 
 
@@ -147,14 +158,13 @@ def _dress(bands: Axes, dos: Axes, lines: Sequence[Line], path: BandPath) -> Non
     for axes in (bands, dos):
         axes.spines["top"].set_visible(True)
         axes.spines["right"].set_visible(True)
-    thz = dos.secondary_yaxis("right", functions=(lambda v: v / THZ_TO_CM1, lambda v: v * THZ_TO_CM1))
-    factor = THZ_TO_CM1 / THZ_TO_MEV
-    mev = dos.secondary_yaxis(1.34, functions=(lambda v: v / factor, lambda v: v * factor))
+    thz = dos.secondary_yaxis("right", functions=_scaled(1 / THZ_TO_CM1))
+    mev = dos.secondary_yaxis(1.34, functions=_scaled(THZ_TO_MEV / THZ_TO_CM1))
     for axis, unit, x in ((thz, "THz", 1.02), (mev, "meV", 1.36)):
         axis.tick_params(labelsize=8)
         dos.text(x, 1.02, unit, transform=dos.transAxes, fontsize=8.5)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), handlelength=2.2)
+def _scaled(factor: float) -> Any:
+    """The two directions of a second unit, as matplotlib wants them."""
+    return (lambda v: v * factor, lambda v: v / factor)

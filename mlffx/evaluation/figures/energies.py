@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlffx.evaluation.figures.style import BLACK, BLUE, GREY, VERMILION, new_figure, quiet_grid, styled
+from mlffx.evaluation.figures.style import BLACK, BLUE, GREY, VERMILION, legend_below, new_figure, quiet_grid, styled
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def residual_against_amplitude(data: EnergyResiduals, n_bins: int = 6) -> Figure
         axes.set_xlabel("rms displacement (Å)")
         axes.set_ylabel("residual (meV/atom)")
         quiet_grid(axes)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, handletextpad=0.4)
+        legend_below(figure, [axes])
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from mlffx.evaluation.figures.style import BLACK, CYCLE, DASHES, GREY, new_figure, quiet_grid, styled
+from mlffx.evaluation.figures.style import BLACK, CYCLE, DASHES, GREY, legend_below, new_figure, quiet_grid, styled
 from mlffx.evaluation.uncertainty import over_members
 
 
@@ -73,10 +73,7 @@ def learning_curves(
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("training labels")
             quiet_grid(axes)
-        handles = {}
-        for axes in (error, frequency):
-            handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))
+        legend_below(figure, [error, frequency])
     return figure
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mlffx.evaluation.comparison import LABELS
-from mlffx.evaluation.figures.style import BLACK, CYCLE, greek, new_figure, quiet_grid, styled
+from mlffx.evaluation.figures.style import BLACK, CYCLE, greek, legend_below, new_figure, quiet_grid, styled
 
 Shifts = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 
@@ -48,13 +49,13 @@ def mode_shifts(runs: Mapping[str, Shifts], low_level: str = "low level", labels
         quiet_grid(axes)
         _name_points(axes, modes)
         if len(runs) > 1:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(runs)))
+            legend_below(figure, [axes])
         else:
             axes.set_title(next(iter(runs)), loc="left", fontweight="bold", pad=18)
     return figure
 
 
-def _name_points(axes, modes: Sequence[tuple[str, str]]) -> None:  # type: ignore[no-untyped-def]
+def _name_points(axes: Axes, modes: Sequence[tuple[str, str]]) -> None:
     """Name of the q-point over its group of bars, a line between the groups."""
     start = 0
     for i in range(1, len(modes) + 1):

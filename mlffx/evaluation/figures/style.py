@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ ORANGE, SKY, YELLOW, BLACK, GREY = "#E69F00", "#56B4E9", "#F0E442", "#000000", "
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 
-_RC = {
+_RC: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9.5,
@@ -41,6 +42,19 @@ def styled() -> Iterator[None]:
     """The project's look, without touching the caller's matplotlib settings."""
     with matplotlib.rc_context(_RC):
         yield
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
+    """One legend under the figure for several axes, each name once."""
+    handles: dict[str, Any] = {}
+    for a in axes:
+        for handle, label in zip(*a.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        names = list(handles)
+        figure.legend(
+            list(handles.values()), names, loc="outside lower center", ncols=min(columns, len(names)), handlelength=2.2
+        )
 
 
 def new_figure(width: float, height: float) -> Figure:
