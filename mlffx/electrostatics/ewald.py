@@ -1,18 +1,18 @@
 """Ewald sums of point and of Gaussian charges, batched over structures of different cells and sizes.
 
-The energy of charges q_i in a periodic cell of volume V (Ewald 1921; de Leeuw, Perram & Smith, Proc. R. Soc. A 373, 27, 1980),
-conducting boundary, with the splitting parameter alpha and f = e^2 / (4 pi eps0):
+The energy of charges q_i in a periodic cell of volume V (Ewald 1921; de Leeuw, Perram & Smith, Proc. R. Soc. A 373, 27,
+1980), conducting boundary, with the splitting parameter alpha and f = e^2 / (4 pi eps0):
 
     E = f/2  sum_{k != 0} 4 pi / (V k^2) exp(-k^2 / 4 alpha^2) |sum_i q_i exp(i k r_i)|^2      reciprocal part
       - f    alpha / sqrt(pi) sum_i q_i^2                                                      self interaction
       + f/2  sum_{i, j, images} q_i q_j erfc(alpha r_ij) / r_ij                                real-space part
       - f    pi / (2 V alpha^2) (sum_i q_i)^2                                                  neutralising background
 
-The first two lines alone are the pair interactions of Gaussian charges of width sigma = 1 / (2 alpha), since two of them
-at distance r interact as erf(r / 2 sigma) / r. That is all that latent charges need.
+The first two lines alone are the pair interactions of Gaussian charges of width sigma = 1 / (2 alpha), since two of
+them at distance r interact as erf(r / 2 sigma) / r. That is all that latent charges need.
 
-The structure factor separates into the three lattice directions, so that it is one batched matrix product and the phases
-of all atoms at all k are never held in memory at once.
+The structure factor separates into the three lattice directions: it is one batched matrix product, and the phases of
+all atoms at all k are never held in memory at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Splitting:
 
     @classmethod
     def point(cls, real_cutoff: float, tolerance: float) -> Splitting:
-        """Both parts cut where their Gaussians have fallen to `tolerance`: exp(-alpha^2 r^2) and exp(-k^2 / 4 alpha^2)."""
+        """Cut both parts where exp(-alpha^2 r^2) and exp(-k^2 / 4 alpha^2) have fallen to `tolerance`."""
         decades = _decay(tolerance)
         if real_cutoff <= 0:
             raise UserError(f"a real-space cutoff of {real_cutoff:g} A is not positive", where="electrostatics.cutoff")

@@ -11,6 +11,7 @@ import torch
 from mlffx.errors import UserError
 from mlffx.models.base import AtomicModel
 from mlffx.potentials.base import Potential
+from mlffx.potentials.charge_aware import ChargeAwarePotential
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
 
@@ -18,6 +19,7 @@ FORMAT_VERSION = 1
 
 KINDS: dict[str, Callable[[dict[str, Any]], Potential]] = {
     "network": NetworkPotential.from_spec,
+    "charge_aware": ChargeAwarePotential.from_spec,
     "sum": lambda spec: SumPotential({name: build_potential(term) for name, term in spec["terms"].items()}),
 }
 

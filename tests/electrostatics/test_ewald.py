@@ -116,7 +116,7 @@ def test_translation_leaves_the_energy():
 
 
 @pytest.mark.parametrize(
-    "split", [Splitting.point(3.0, 1e-8), Splitting.gaussian(0.7, 1e-8)], ids=["point", "gaussian"]
+    "split", [Splitting.point(3.0, 1e-13), Splitting.gaussian(0.7, 1e-13)], ids=["point", "gaussian"]
 )
 def test_first_and_second_derivatives_by_finite_differences(split):
     atoms, charges = disordered(5)

@@ -1,0 +1,96 @@
+"""Charge-aware potentials: a short-range network and the Ewald energy of charges that are neutral by construction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.graph import Edges, sum_by_graph
+from mlffx.electrostatics import Electrostatics, build_electrostatics
+from mlffx.errors import UserError
+from mlffx.potentials.base import Potential
+
+
+class ChargeAwarePotential(Potential):
+    """E = E_short_range + E_electrostatic; PARTS shows both, CHARGES [n_atoms] in e and DIPOLE [n_graphs, 3] in e A.
+
+    Args:
+        short_range: any potential; `latent` and `qeq` charges read its FEATURES.
+        electrostatics: charge model.
+
+    Raises:
+        UserError: where the charge model needs features and the short-range part has none.
+    """
+
+    def __init__(self, short_range: Potential, electrostatics: Electrostatics) -> None:
+        super().__init__()
+        self.short_range, self.electrostatics = short_range, electrostatics
+        self.carries_charges = electrostatics.name != "none"
+        self.cutoff = max(short_range.cutoff, electrostatics.cutoff)
+        self.crystal = short_range.crystal
+
+    def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
+        out = dict(self.short_range(graph, edges.within(self.short_range.cutoff)))
+        features = out.get(keys.FEATURES)
+        if features is None and self.electrostatics.needs_features:
+            raise UserError(
+                f"'{self.electrostatics.name}' charges read the features of a network, the short-range part has none",
+                "take electrostatics=fixed, or a network",
+                "electrostatics",
+            )
+        charged = self.electrostatics(graph, edges, features)
+        parts = {"short_range": out[keys.ENERGY], "electrostatic": charged[keys.ENERGY]}
+        charges = charged[keys.CHARGES]
+        return out | {
+            keys.ENERGY: parts["short_range"] + parts["electrostatic"],
+            keys.PARTS: parts,
+            keys.CHARGES: charges,
+            keys.DIPOLE: dipole(charges, graph),
+        }
+
+    def set_precision(self, dtype: torch.dtype) -> Potential:
+        self.short_range.set_precision(dtype)
+        self.electrostatics.set_precision(dtype)
+        return self
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": "charge_aware",
+            "short_range": self.short_range.spec(),
+            "electrostatics": self.electrostatics.options,
+        }
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> ChargeAwarePotential:
+        """Untrained potential of `spec()`."""
+        from mlffx.potentials.build import build_potential  # the short-range part may be of any kind, this one included
+
+        return cls(build_potential(spec["short_range"]), build_electrostatics(spec["electrostatics"]))
+
+
+def with_charges(short_range: Potential, spec: dict[str, Any], species: list[int]) -> ChargeAwarePotential:
+    """Add the charge model of conf/electrostatics to a short-range potential.
+
+    Args:
+        short_range: usually a `NetworkPotential`, whose number of features and cutoff the charge model takes.
+        spec: `{"name": "fixed" | "latent" | "qeq" | "none", **options}`.
+        species: atomic numbers in the data.
+    """
+    model = getattr(short_range, "model", None)
+    statistics: dict[str, Any] = {"species": species, "cutoff": short_range.cutoff}
+    if model is not None:
+        statistics["n_features"] = model.n_features
+    return ChargeAwarePotential(short_range, build_electrostatics(spec, **statistics))
+
+
+def dipole(charges: Tensor, graph: Data) -> Tensor:
+    """sum_i q_i r_i of the positions as they are, [n_graphs, 3], e A.
+
+    In a periodic cell it is defined up to lattice vectors times charges: differences along a trajectory of unwrapped
+    positions have a meaning, the value itself has none.
+    """
+    return sum_by_graph(charges.unsqueeze(-1) * graph[keys.POSITIONS], graph)
