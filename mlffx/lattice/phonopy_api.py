@@ -1,0 +1,255 @@
+"""Everything mlffx asks of phonopy, in one file: phonopy renames parts of its interface between minor versions.
+
+Cells go in and out as `Crystal` and ASE objects, rows are lattice vectors, q-points are fractions of the reciprocal
+primitive cell, frequencies are THz (imaginary ones negative). The primitive cell is always the crystal's own, so
+nothing depends on phonopy's choice of one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import phonopy
+from ase import Atoms
+from phonopy import Phonopy
+from phonopy.harmonic.dynamical_matrix import NacParams
+from phonopy.harmonic.force_constants import compact_fc_to_full_fc
+from phonopy.phonon.mesh import Mesh
+from phonopy.phonon.spectrum import TetrahedronDOSAccumulator
+from phonopy.structure.atoms import PhonopyAtoms
+
+from mlffx.data.crystal import Crystal
+from mlffx.errors import UserError
+from mlffx.units import COULOMB_EV_A
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a phonopy file holds.
+
+    Attributes:
+        crystal: primitive cell.
+        matrix: supercell rows in primitive rows, [3, 3].
+        values: compact force constants, [n_basis, n_supercell, 3, 3], eV/A^2, or None.
+        masses: [n_basis], amu.
+        born: [n_basis, 3, 3], e, or None.
+        dielectric: [3, 3] or None.
+    """
+
+    crystal: Crystal
+    matrix: np.ndarray
+    values: np.ndarray | None
+    masses: np.ndarray
+    born: np.ndarray | None
+    dielectric: np.ndarray | None
+
+
+def lattice(crystal: Crystal, matrix: np.ndarray, masses: Sequence[float] | np.ndarray) -> Phonopy:
+    """A phonopy object of the crystal with supercell rows `matrix @ crystal.cell`."""
+    primitive = crystal.primitive()
+    cell = PhonopyAtoms(
+        symbols=primitive.get_chemical_symbols(),
+        cell=primitive.cell.array,
+        scaled_positions=crystal.scaled_positions,
+        masses=list(masses),
+    )
+    with warnings.catch_warnings():
+        # A supercell such as 2x2x1 has fewer symmetries than the crystal: meant, and named in the protocol.
+        warnings.filterwarnings("ignore", message=".*Point group symmetries of supercell.*")
+        # phonopy's columns are our rows: its supercell matrix is the transpose.
+        return Phonopy(cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix=np.eye(3), log_level=0)
+
+
+def supercell_atoms(ph: Phonopy) -> tuple[Atoms, np.ndarray]:
+    """Ideal supercell in phonopy's order, with `site_type`; and the rows [n_basis] that are the primitive atoms."""
+    rows = np.asarray(ph.primitive.p2s_map)
+    cell = _to_ase(ph.supercell)
+    basis = {int(s): i for i, s in enumerate(rows)}
+    cell.set_array("site_type", np.array([basis[int(s)] for s in ph.primitive.s2p_map]))
+    return cell, rows
+
+
+def displaced_supercells(ph: Phonopy, distance: float) -> list[Atoms]:
+    """Symmetry-inequivalent displacements of `distance` A, each with both signs."""
+    ph.generate_displacements(distance=distance, is_plusminus=True)
+    return [_to_ase(cell) for cell in ph.supercells_with_displacements or []]
+
+
+def solve(ph: Phonopy, distance: float, forces: Sequence[np.ndarray]) -> np.ndarray:
+    """Compact force constants from the forces of `displaced_supercells`, [n_basis, n_supercell, 3, 3], eV/A^2."""
+    ph.generate_displacements(distance=distance, is_plusminus=True)
+    ph.forces = np.array(forces)
+    ph.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    return np.array(ph.force_constants)
+
+
+def project(ph: Phonopy, values: np.ndarray) -> np.ndarray:
+    """Projection onto space group, permutation and acoustic sum rule at once (symfc), of compact force constants."""
+    ph.force_constants = np.array(values, dtype=np.float64, order="C")
+    ph.symmetrize_force_constants(use_symfc_projector=True, show_drift=False)
+    return np.array(ph.force_constants)
+
+
+def expand(ph: Phonopy, values: np.ndarray) -> np.ndarray:
+    """Compact [n_basis, n_supercell, 3, 3] to full [n_supercell, n_supercell, 3, 3]."""
+    return np.array(compact_fc_to_full_fc(ph.primitive, np.array(values, order="C")))
+
+
+def set_force_constants(ph: Phonopy, values: np.ndarray) -> None:
+    ph.force_constants = np.array(values, dtype=np.float64, order="C")
+
+
+def set_nac(ph: Phonopy, born: np.ndarray, dielectric: np.ndarray, method: str) -> None:
+    """Non-analytical term; born [n_basis, 3, 3] e, dielectric [3, 3], method `gonze` or `wang`."""
+    if method not in ("gonze", "wang"):
+        raise UserError(f"unknown NAC method '{method}'", "valid: gonze, wang", "phonons.nac.method")
+    ph.nac_params = NacParams(
+        born=np.array(born, dtype=np.float64),
+        dielectric=np.array(dielectric, dtype=np.float64),
+        factor=COULOMB_EV_A,
+        method=method,  # type: ignore[typeddict-item]
+    )
+
+
+def solve_qpoints(
+    ph: Phonopy, qpoints: np.ndarray, direction: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies [n_q, n_modes] THz and eigenvectors [n_q, n_modes, n_basis, 3] (complex, normalised).
+
+    `direction` (fractions of the reciprocal cell) tells from where q = 0 is approached; it acts at q = 0 only.
+    """
+    result = ph.run_qpoints(qpoints, with_eigenvectors=True, nac_q_direction=direction)
+    vectors = np.asarray(result.eigenvectors)  # [n_q, 3 n_basis, n_modes]: columns
+    n_q, n_modes = result.frequencies.shape
+    return np.array(result.frequencies), np.swapaxes(vectors, 1, 2).reshape(n_q, n_modes, -1, 3)
+
+
+def solve_paths(ph: Phonopy, paths: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Frequencies along each path, THz; at Gamma the non-analytical term takes the direction of the path."""
+    return [np.array(f) for f in ph.run_band_structure(list(paths)).frequencies]
+
+
+def run_mesh(ph: Phonopy, mesh: Sequence[int], symmetric: bool, eigenvectors: bool = False) -> Mesh:
+    """Gamma-centred mesh; `symmetric` reduces it by the crystal's point group, which the force constants must have."""
+    return ph.run_mesh(list(mesh), with_eigenvectors=eigenvectors, is_mesh_symmetry=symmetric, is_gamma_center=True)
+
+
+def density_of_states(
+    ph: Phonopy, mesh: Sequence[int], grid: np.ndarray, groups: Sequence[Sequence[int]], symmetric: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tetrahedron densities of states on `grid` [n] THz: total [n], and of each group of primitive atoms [n_groups, n].
+
+    Groups must be closed under the symmetries of the crystal (elements are): then |e|^2 summed over a group is the same
+    over a star of q-points, and the irreducible ones are enough. phonopy's own projection asks for all of them.
+    """
+    result = run_mesh(ph, mesh, symmetric, eigenvectors=True)
+    vectors = np.asarray(result.eigenvectors)  # [n_q, 3 n_basis, n_modes]
+    per_atom = (np.abs(vectors) ** 2).reshape(len(vectors), -1, 3, vectors.shape[-1]).sum(axis=2)
+    shares = [np.ones_like(per_atom[:, 0])] + [per_atom[:, list(group)].sum(axis=1) for group in groups]
+    density = (
+        TetrahedronDOSAccumulator(
+            np.asarray(result.frequencies),
+            result.bz_grid,
+            mode_property=np.stack(shares, axis=-1)[None],
+            ir_grid_points=result.ir_grid_points,
+            ir_grid_weights=result.weights,
+            ir_grid_map=result.grid_mapping_table,
+            sampling_points=grid,
+        )
+        .result.density[0]
+        .T
+    )
+    return np.array(density[0]), np.array(density[1:])
+
+
+def mesh_frequencies(ph: Phonopy, mesh: Sequence[int], symmetric: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """q-points [n, 3], weights [n] summing to one, frequencies [n, n_modes] THz of a Gamma-centred mesh."""
+    result = run_mesh(ph, mesh, symmetric)
+    weights = np.array(result.weights, dtype=float)
+    return np.array(result.qpoints), weights / weights.sum(), np.array(result.frequencies)
+
+
+def thermal(ph: Phonopy, mesh: Sequence[int], temperatures: Sequence[float], symmetric: bool) -> dict[str, np.ndarray]:
+    """Harmonic free energy (kJ/mol), entropy and heat capacity (J/K/mol) per mole of primitive cells.
+
+    The three acoustic modes at Gamma are left out (their frequencies are zero), and so are imaginary modes.
+    """
+    run_mesh(ph, mesh, symmetric)
+    result = ph.run_thermal_properties(temperatures=np.asarray(temperatures, dtype=float), exclude_gamma_acoustic=True)
+    return {
+        "free_energy": np.array(result.free_energy),
+        "entropy": np.array(result.entropy),
+        "heat_capacity": np.array(result.heat_capacity),
+        "zero_point_energy": np.array(result.zero_point_energy),
+    }
+
+
+def save(ph: Phonopy, path: Path) -> None:
+    """Write cells, supercell, force constants, masses and the non-analytical term as `phonopy_params.yaml`."""
+    partial = path.with_name(path.name + ".part")
+    ph.save(partial, settings={"force_constants": True, "force_sets": False, "displacements": False})
+    partial.replace(path)
+
+
+def load(path: Path) -> Stored:
+    """Read a phonopy file with force constants (or forces, from which they are computed).
+
+    Raises:
+        UserError: for a missing or unreadable file.
+    """
+    if not Path(path).is_file():
+        raise UserError("no such phonopy file", "write one with evaluate.py or phonopy", path)
+    try:
+        ph = phonopy.load(path, is_nac=True, symmetrize_fc=False, log_level=0)
+    except Exception as error:
+        raise UserError(f"unreadable phonopy file ({type(error).__name__}: {error})", "", path) from error
+    cell = _to_ase(ph.primitive)
+    matrix = np.rint(np.asarray(ph.supercell.cell) @ np.linalg.inv(cell.cell.array)).astype(int)
+    values = ph.force_constants
+    if values is not None:
+        if values.shape[0] == values.shape[1] and values.shape[0] != len(cell):
+            values = values[ph.primitive.p2s_map]
+        values = _reorder(ph, lattice(Crystal.from_atoms(cell), matrix, ph.masses), np.array(values))
+    nac = ph.nac_params
+    return Stored(
+        Crystal.from_atoms(cell),
+        matrix,
+        values,
+        np.array(ph.masses),
+        None if nac is None else np.array(nac["born"]),
+        None if nac is None else np.array(nac["dielectric"]),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages the numbers depend on."""
+    return {name: version(name) for name in ("phonopy", "symfc", "spglib", "seekpath", "numpy", "torch")}
+
+
+def _reorder(ph: Phonopy, target: Phonopy, values: np.ndarray) -> np.ndarray:
+    """Columns of compact force constants from the supercell order of `ph` to that of `target`.
+
+    Both supercells are repeats of the same primitive cell, perhaps with other representatives: columns are found by the
+    vector from the row's atom.
+    """
+    ours, theirs = target.supercell, ph.supercell
+    inverse = np.linalg.inv(np.asarray(ours.cell))
+    out = np.empty_like(values)
+    for row in range(len(values)):
+        start_ours = ours.positions[target.primitive.p2s_map[row]]
+        start_theirs = theirs.positions[ph.primitive.p2s_map[row]]
+        offsets = (ours.positions - start_ours)[:, None] - (theirs.positions - start_theirs)[None]
+        fractions = offsets @ inverse
+        distance = np.abs(fractions - np.rint(fractions)).max(axis=-1)
+        out[row] = values[row, distance.argmin(axis=1)]
+        assert distance.min(axis=1).max() < 1e-3, "phonopy file whose supercell is not a repeat of its primitive cell"
+    return out
+
+
+def _to_ase(cell: PhonopyAtoms) -> Atoms:
+    return Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
