@@ -130,11 +130,12 @@ def load_dataset(config: Mapping[str, Any]) -> LabelledSet:
     Raises:
         UserError: for anything wrong with the configuration or the files.
     """
-    from mlffx.data import assemble  # it builds LabelledSets
+    from mlffx.data import assemble, twin  # they build LabelledSets
 
     loaders: dict[str, Callable[[Mapping[str, Any]], LabelledSet]] = {
         "paper": assemble.load_paper,
         "files": assemble.load_files,
+        "twin": twin.load_twin,
     }
     kind = str(config.get("kind"))
     if kind not in loaders:
