@@ -1,0 +1,153 @@
+"""Controls: questions a referee asks, each answered by numbers and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from mlffx.evaluation.figures.energies import EnergyResiduals
+from mlffx.evaluation.uncertainty import Estimate, combine
+
+Word = Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Answer of one control.
+
+    Attributes:
+        name: of the control, as on the command line.
+        title: the question, for people.
+        word: pass, fail, or inconclusive.
+        statement: one sentence with the numbers that decided.
+        numbers: the same numbers for programs.
+    """
+
+    name: str
+    title: str
+    word: Word
+    statement: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shuffled_differences(shift: Estimate, real_shift: float, n_sigma: float = 2.0) -> Verdict:
+    """Differences given to the wrong structures must shift nothing.
+
+    Args:
+        shift: of the watched mode with shuffled labels, over several shuffles, cm-1; sigma is that of one shuffle.
+        real_shift: with the labels in order, cm-1.
+        n_sigma: how far from zero still counts as zero.
+    """
+    mean, sigma = float(shift.mean), float(shift.sigma)
+    n = max(shift.n_members, 1)
+    numbers = {"shuffled_shift_cm1": mean, "sigma_cm1": sigma, "real_shift_cm1": real_shift, "shuffles": n}
+    title = "Shuffled differences shift nothing"
+    if not np.isfinite(sigma):
+        return Verdict("shuffled", title, "inconclusive", "one shuffle has no sigma: run at least three", numbers)
+    statement = f"shuffled {mean:+.1f} ± {sigma:.1f} cm⁻¹ over {n} shuffles, in order {real_shift:+.1f} cm⁻¹"
+    if abs(mean) > n_sigma * max(sigma, 1.0):
+        return Verdict("shuffled", title, "fail", statement, numbers)
+    told_apart = abs(real_shift) > n_sigma * sigma
+    return Verdict("shuffled", title, "pass" if told_apart else "inconclusive", statement, numbers)
+
+
+def force_recovery(
+    predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], trained_with_forces: float | None = None
+) -> Verdict:
+    """A network that saw energies only, judged by forces it never saw.
+
+    Args:
+        predicted, true: forces of held-out structures, [n_atoms, 3] each, eV/A.
+        trained_with_forces: mean absolute error, eV/A, of the same architecture trained on forces.
+    """
+    p, t = np.concatenate([f.ravel() for f in predicted]), np.concatenate([f.ravel() for f in true])
+    mae, scale = float(np.abs(p - t).mean()), float(np.sqrt(np.mean(t**2)))
+    relative = float(np.sqrt(np.mean((p - t) ** 2)) / scale)
+    correlation = float(np.corrcoef(p, t)[0, 1])
+    numbers = {
+        "mae_meV_per_A": 1e3 * mae,
+        "rms_force_meV_per_A": 1e3 * scale,
+        "relative_rms_error": relative,
+        "correlation": correlation,
+        "mae_with_forces_meV_per_A": None if trained_with_forces is None else 1e3 * trained_with_forces,
+    }
+    statement = (
+        f"forces never trained on: {1e3 * mae:.0f} meV/Å ({100 * relative:.0f} % of their rms), r = {correlation:.4f}"
+    )
+    if trained_with_forces is not None:
+        statement += f"; with forces {1e3 * trained_with_forces:.0f} meV/Å"
+    word: Word = "pass" if relative < 0.1 else "inconclusive" if relative < 0.3 else "fail"
+    return Verdict("forces", "Energies alone recover the forces", word, statement, numbers)
+
+
+def agreement(name_a: str, a: Estimate, name_b: str, b: Estimate, n_sigma: float = 2.0) -> Verdict:
+    """Two fits of the same labels (linear fit and network) must agree within their combined uncertainty.
+
+    Args:
+        a, b: the watched modes, [n_modes], cm-1.
+    """
+    difference = np.atleast_1d(np.asarray(a.mean) - np.asarray(b.mean))
+    sigma = np.atleast_1d(combine(a.sigma, b.sigma))
+    numbers = {"difference_cm1": difference.tolist(), "sigma_cm1": [None if np.isnan(s) else float(s) for s in sigma]}
+    title = f"{name_a} and {name_b} agree"
+    worst = int(np.abs(difference).argmax())
+    if np.isnan(sigma).any():
+        statement = f"largest difference {difference[worst]:+.1f} cm⁻¹; without sigma nothing can be said"
+        return Verdict("agreement", title, "inconclusive", statement, numbers)
+    z = np.abs(difference) / np.maximum(sigma, 1e-9)
+    worst = int(z.argmax())
+    statement = f"{difference[worst]:+.1f} ± {sigma[worst]:.1f} cm⁻¹ at the mode where they differ most"
+    word: Word = "pass" if z[worst] <= n_sigma else "fail"
+    if word == "pass" and sigma[worst] > 25:
+        word, statement = "inconclusive", statement + "; the error bars are too wide to disagree"
+    return Verdict("agreement", title, word, statement, numbers | {"z": z.tolist()})
+
+
+def size_dependence(sizes: Sequence[int], frequencies: Sequence[Estimate]) -> Verdict:
+    """The frequency must have settled with the number of labels: the two largest sizes agree.
+
+    Args:
+        sizes: numbers of training labels.
+        frequencies: of the watched mode at each size, cm-1.
+    """
+    order = np.argsort(sizes)
+    mean = np.array([float(frequencies[i].mean) for i in order])
+    sigma = np.array([float(frequencies[i].sigma) for i in order])
+    ordered = [int(sizes[i]) for i in order]
+    numbers = {"sizes": ordered, "cm1": mean.tolist(), "sigma_cm1": [None if np.isnan(s) else s for s in sigma]}
+    title = "The result has settled with training size"
+    if len(ordered) < 2:
+        return Verdict("size", title, "inconclusive", "one training size says nothing", numbers)
+    change = float(mean[-1] - mean[-2])
+    bar = float(combine(sigma[-1], sigma[-2]))
+    statement = f"{ordered[-2]} → {ordered[-1]} labels: {change:+.1f} cm⁻¹"
+    if np.isnan(bar):
+        return Verdict("size", title, "inconclusive", statement + ", without sigma", numbers)
+    word: Word = "pass" if abs(change) <= 2 * bar else "fail"
+    return Verdict("size", title, word, f"{statement}, ± {bar:.1f}", numbers)
+
+
+def residual_trend(data: EnergyResiduals) -> Verdict:
+    """Held-out residuals must not grow with the displacement amplitude: a missing anharmonic term would make them."""
+    use = data.held_out if data.held_out.any() else np.ones_like(data.held_out)
+    x, r = data.amplitude[use], np.abs(data.residual[use])
+    rms = float(np.sqrt(np.mean(data.residual[use] ** 2)))
+    title = "Residuals do not grow with amplitude"
+    if len(r) < 8:
+        return Verdict(
+            "residuals", title, "inconclusive", f"{len(r)} structures are too few", {"rms_meV_per_atom": rms}
+        )
+    rho, p = stats.spearmanr(x, r)
+    numbers = {"rank_correlation": float(rho), "p": float(p), "rms_meV_per_atom": rms, "noise_meV_per_atom": data.noise}
+    statement = f"rank correlation {rho:+.2f} (p = {p:.2g}), rms {rms:.3f} meV/atom"
+    if data.noise:
+        statement += f", label noise {data.noise:.3f}"
+    at_floor = data.noise is not None and rms <= 1.3 * data.noise
+    word: Word = "pass" if at_floor or p > 0.01 or rho <= 0 else "fail"
+    if word == "pass" and not at_floor and len(r) < 20:
+        word = "inconclusive"
+    return Verdict("residuals", title, word, statement, numbers)

@@ -1,0 +1,161 @@
+"""From potentials to `Spectra`: force constants of every member, labelled frequencies, bands, densities of states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mlffx.data.crystal import Crystal
+from mlffx.evaluation.spectra import BandPath, LabelledPoint, Spectra
+from mlffx.lattice.branches import Branch, branches
+from mlffx.lattice.force_constants import ForceConstants, autodiff, conventional_matrix, finite_displacement
+from mlffx.lattice.isotopes import isotope_label, masses_of
+from mlffx.lattice.nac import Nac
+from mlffx.lattice.paths import labelled_points
+from mlffx.lattice.phonons import Bands, Phonons
+from mlffx.potentials.base import Potential
+
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class PhononSettings:
+    """How phonons are computed.
+
+    Attributes:
+        method: `finite_displacement` or `autodiff`.
+        displacement: A.
+        supercell: conventional cells along each axis, n or [n1, n2, n3]; or a 3x3 matrix in primitive rows.
+        symmetrise: project force constants onto every symmetry.
+        mesh: q-points along each axis for densities of states.
+        pitch: of the frequency grid, cm-1.
+        points_per_segment: of the longest segment of the path.
+        isotopes: element -> isotope (`{"Li": "7Li", "H": "D"}`); natural where not named.
+        nac: non-analytical term, for polar crystals.
+        cross_check: also by the other method, for the first member.
+    """
+
+    method: str = "finite_displacement"
+    displacement: float = 0.01
+    supercell: int | Sequence[int] | Sequence[Sequence[int]] = 2
+    symmetrise: bool = True
+    mesh: int | Sequence[int] = 31
+    pitch: float = 2.0
+    points_per_segment: int = 51
+    isotopes: Mapping[str, str | float] = field(default_factory=dict)
+    nac: Nac | None = None
+    cross_check: bool = True
+
+    def matrix(self, crystal: Crystal) -> np.ndarray:
+        """Supercell rows in primitive rows, [3, 3]."""
+        array = np.asarray(self.supercell)
+        return array.astype(int) if array.ndim == 2 else conventional_matrix(crystal, self.supercell)  # type: ignore[arg-type]
+
+
+def force_constants(
+    potentials: Sequence[Potential], crystal: Crystal, settings: PhononSettings, track: Track
+) -> list[ForceConstants]:
+    """Force constants of every potential by the method of the settings."""
+    return [constants(p, crystal, settings) for p in track(potentials, "force constants")]
+
+
+def constants(potential: Potential, crystal: Crystal, settings: PhononSettings) -> ForceConstants:
+    matrix = settings.matrix(crystal)
+    if settings.method == "autodiff":
+        return autodiff(potential, crystal, matrix, settings.symmetrise)
+    return finite_displacement(potential, crystal, matrix, settings.displacement, settings.symmetrise)
+
+
+def disagreement(potential: Potential, crystal: Crystal, settings: PhononSettings, first: ForceConstants) -> float:
+    """Largest difference between displaced supercells and automatic differentiation, eV/A^2."""
+    other = "finite_displacement" if settings.method == "autodiff" else "autodiff"
+    second = constants(potential, crystal, replace(settings, method=other))
+    return float(np.abs(first.values - second.values).max())
+
+
+def mean_constants(members: Sequence[ForceConstants]) -> ForceConstants:
+    """Average over members: the force constants of the ensemble's mean energy."""
+    values = np.mean([m.values for m in members], axis=0)
+    raw = {k: max(m.raw.get(k, 0.0) for m in members) for k in members[0].raw}
+    return replace(members[0], values=values, raw=raw)
+
+
+def spectra(
+    name: str,
+    members: Sequence[ForceConstants],
+    settings: PhononSettings,
+    track: Track,
+    density_of_states: bool = True,
+) -> Spectra:
+    """Everything that is plotted and tabulated, of every member.
+
+    Args:
+        name: for legends.
+        members: force constants in one supercell.
+        density_of_states: skip it where only frequencies are wanted (other isotopes).
+    """
+    crystal = members[0].crystal
+    masses = masses_of(crystal.numbers, settings.isotopes)
+    isotope = isotope_label(crystal.numbers, settings.isotopes)
+    phonons = [Phonons(fc, masses, settings.nac, isotope) for fc in members]
+    average = phonons[0] if len(members) == 1 else Phonons(mean_constants(members), masses, settings.nac, isotope)
+    points = {label: labelled(label, q, average, phonons) for label, q in labelled_points(crystal).items()}
+    bands = [p.bands(settings.points_per_segment) for p in track(phonons, "bands")]
+    grid, total = np.zeros(0), np.zeros((len(members), 0))
+    projected: dict[str, np.ndarray] = {}
+    if density_of_states:
+        grid, total, projected = common_dos(
+            [p.dos(settings.mesh, settings.pitch) for p in track(phonons, "density of states")]
+        )
+    return Spectra(
+        name=name,
+        points=points,
+        path=band_path(bands[0]),
+        bands=np.stack([b.frequencies for b in bands]),
+        grid=grid,
+        dos=total,
+        element_dos=projected,
+        isotope=isotope,
+    )
+
+
+def labelled(label: str, q: np.ndarray, average: Phonons, members: Sequence[Phonons]) -> LabelledPoint:
+    """Named frequencies of every member; names and degeneracies are those of the mean force constants."""
+    reference = branches(average, q)
+    return LabelledPoint(
+        label,
+        np.asarray(q),
+        tuple(b.name for b in reference),
+        np.array([_like(reference, branches(m, q)) for m in members]),
+    )
+
+
+def _like(reference: Sequence[Branch], member: Sequence[Branch]) -> list[float]:
+    """Frequencies of a member in the order of the reference: by name where the names agree, else in ascending order."""
+    by_name = {b.name: b.frequency for b in member}
+    if set(by_name) == {b.name for b in reference}:
+        return [by_name[b.name] for b in reference]
+    modes = np.repeat([b.frequency for b in member], [b.degeneracy for b in member])
+    stops = np.cumsum([b.degeneracy for b in reference])
+    return [float(np.mean(modes[stop - b.degeneracy : stop])) for b, stop in zip(reference, stops, strict=True)]
+
+
+def band_path(bands: Bands) -> BandPath:
+    return BandPath(bands.qpoints, bands.distance, tuple(bands.segments), tuple(bands.labels))
+
+
+def common_dos(found: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Densities of states on one grid, which starts at zero or at the deepest imaginary mode."""
+    pitch = float(np.median(np.diff(found[0].frequency)))
+    low = min(float(d.frequency[0]) for d in found)
+    high = max(float(d.frequency[-1]) for d in found)
+    grid = np.arange(np.floor(low / pitch), np.ceil(high / pitch) + 1) * pitch
+    total = np.stack([np.interp(grid, d.frequency, d.total, left=0.0, right=0.0) for d in found])
+    projected = {
+        element: np.stack([np.interp(grid, d.frequency, d.projected[element], left=0.0, right=0.0) for d in found])
+        for element in found[0].projected
+    }
+    return grid, total, projected
