@@ -1,0 +1,176 @@
+"""Symmetric contraction of MACE (Batatia et al., NeurIPS 2022, eqs. 10-11) as one polynomial.
+
+Every product basis function is a homogeneous polynomial of the message components x_1 ... x_m of one channel. A
+complete, linearly independent set is built once by coupling x degree by degree; the learned weights combine them for
+each species and channel into one polynomial, evaluated by a single matrix product an atom and channel.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlffx.models.equivariant import Constant, Irrep, coupling, dimension, slices
+
+
+def monomials(n: int, degree: int) -> list[tuple[int, ...]]:
+    """Sorted index tuples of the monomials of one degree in n variables."""
+    return list(itertools.combinations_with_replacement(range(n), degree))
+
+
+def _multiplicity(monomial: tuple[int, ...]) -> float:
+    return math.factorial(len(monomial)) / math.prod(math.factorial(k) for k in Counter(monomial).values())
+
+
+def _longer(n: int, degree: int) -> Tensor:
+    """[n_monomials(degree), n]: index of monomial times variable among the monomials of the next degree."""
+    position = {m: i for i, m in enumerate(monomials(n, degree + 1))}
+    return torch.tensor([[position[tuple(sorted((*m, k)))] for k in range(n)] for m in monomials(n, degree)])
+
+
+@functools.lru_cache(maxsize=32)
+def equivariant_polynomials(irreps: tuple[Irrep, ...], degree: int) -> dict[Irrep, Tensor]:
+    """Basis of the homogeneous polynomials of x that transform as an irrep.
+
+    Candidates are (basis of one degree less) x (one irrep of x), coupled; they are made orthonormal one after the
+    other in the norm of the symmetric tensor behind a polynomial, and dependent ones dropped. Squared norm of each:
+    2l + 1.
+
+    Args:
+        irreps: of x, one after the other.
+        degree: 1 or more.
+
+    Returns:
+        irrep -> coefficients [n_basis, 2l + 1, n_monomials].
+    """
+    n = dimension(irreps)
+    if degree == 1:
+        out = {ir: torch.zeros(irreps.count(ir), ir.dim, n, dtype=torch.float64) for ir in irreps}
+        seen: Counter[Irrep] = Counter()
+        for ir, where in zip(irreps, slices(irreps), strict=True):
+            out[ir][seen[ir], :, where] = torch.eye(ir.dim, dtype=torch.float64)
+            seen[ir] += 1
+        return out
+    longer = _longer(n, degree - 1)
+    weights = torch.tensor([_multiplicity(m) for m in monomials(n, degree)], dtype=torch.float64).rsqrt()
+    candidates: dict[Irrep, list[Tensor]] = {}
+    for left, shorter in equivariant_polynomials(irreps, degree - 1).items():
+        for right, where in zip(irreps, slices(irreps), strict=True):
+            for ir in left.couples(right):
+                products = torch.einsum("baq,akc->bcqk", shorter, coupling(left, right, ir)).flatten(2)
+                out_coefficients = products.new_zeros(len(shorter), ir.dim, len(weights))
+                candidates.setdefault(ir, []).append(
+                    out_coefficients.index_add(2, longer[:, where].flatten(), products)
+                )
+    return {ir: basis for ir, found in candidates.items() if len(basis := _independent(torch.cat(found), weights))}
+
+
+def _independent(candidates: Tensor, weights: Tensor) -> Tensor:
+    """Gram-Schmidt in the given order (twice, for accuracy), so that the basis is the same on every machine."""
+    dim = candidates.shape[1]
+    basis = candidates.new_zeros(0, dim * len(weights))
+    for candidate in (candidates * weights).flatten(1):
+        size = candidate.norm()
+        if size < 1e-8:
+            continue
+        for _ in range(2):
+            candidate = candidate - (candidate @ basis.T) @ basis
+        if candidate.norm() > 1e-6 * size:
+            basis = torch.cat([basis, candidate[None] / candidate.norm()])
+    return (basis * math.sqrt(dim)).unflatten(1, (dim, -1)) / weights
+
+
+class SymmetricContraction(nn.Module):
+    """out_w = sum_b W[species, b, channel] P_{b,w}(x), polynomials of degrees 1 ... correlation.
+
+    Evaluated as out_w = sum_k x_k (T_wk + sum_q T_qwk q(x)) with q the monomials of degree below the correlation: one
+    matrix product for each channel.
+
+    Args:
+        irreps_in: of x.
+        irreps_out: of the result.
+        correlation: highest degree; body order minus one.
+        n_channels: channels, not mixed here.
+        n_species: chemical elements, each with its own weights.
+
+    Attributes:
+        terms: (output irrep, degree, number of polynomials) in the order of the rows of `weight[species]`.
+    """
+
+    def __init__(
+        self, irreps_in: Sequence[Irrep], irreps_out: Sequence[Irrep], correlation: int, n_channels: int, n_species: int
+    ) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out, self.correlation = tuple(irreps_in), tuple(irreps_out), correlation
+        self.n_in, self.n_out = dimension(irreps_in), dimension(irreps_out)
+        self.terms: list[tuple[Irrep, int, int]] = []
+        tables, initial = [], []
+        for (ir, where), degree in itertools.product(
+            zip(irreps_out, slices(irreps_out), strict=True), range(1, correlation + 1)
+        ):
+            basis = equivariant_polynomials(self.irreps_in, degree).get(ir)
+            if basis is None:
+                continue
+            self.terms.append((ir, degree, len(basis)))
+            tables.append(self._table(basis, where, degree))
+            initial.append(torch.randn(n_species, len(basis), n_channels) / len(basis))
+        self.weight = nn.Parameter(torch.cat(initial, dim=1))
+        self.table = Constant(torch.cat(tables).flatten(1))
+        for degree in range(2, correlation):
+            index = monomials(self.n_in, degree)
+            shorter = {m: i for i, m in enumerate(monomials(self.n_in, degree - 1))}
+            self.register_buffer(f"left_{degree}", torch.tensor([shorter[m[:-1]] for m in index]), persistent=False)
+            self.register_buffer(f"right_{degree}", torch.tensor([m[-1] for m in index]), persistent=False)
+
+    def _table(self, basis: Tensor, where: slice, degree: int) -> Tensor:
+        """Coefficients as [n_basis, (one and monomials up to correlation - 1), n_out, n_in],
+        split evenly over the factors.
+        """
+        sizes = [len(monomials(self.n_in, d)) for d in range(self.correlation)]
+        table = basis.new_zeros(len(basis), sum(sizes), self.n_out, self.n_in)
+        rows = slice(sum(sizes[: degree - 1]), sum(sizes[:degree]))
+        for q, factors in enumerate(monomials(self.n_in, degree)):
+            for k, power in Counter(factors).items():
+                rest = list(factors)
+                rest.remove(k)
+                row = rows.start + self._position(tuple(rest))
+                table[:, row, where, k] += basis[:, :, q] * power / degree
+        return table
+
+    def _position(self, monomial: tuple[int, ...]) -> int:
+        return _positions(self.n_in, len(monomial))[monomial]
+
+    def forward(self, x: Tensor, species: Tensor) -> Tensor:
+        """[n_atoms, n_in, c], species index [n_atoms] -> [n_atoms, n_out, c]."""
+        y = x.permute(2, 0, 1).contiguous()  # [channel, atom, m]
+        if len(self.weight) == 1:
+            return self._evaluate(y, 0).permute(1, 2, 0)
+        present = species.unique().tolist()
+        members = [(species == s).nonzero().squeeze(1) for s in present]
+        parts = [self._evaluate(y.index_select(1, rows), s) for s, rows in zip(present, members, strict=True)]
+        order = torch.cat(members).argsort()
+        return torch.cat(parts, dim=1).index_select(1, order).permute(1, 2, 0)
+
+    def _evaluate(self, y: Tensor, species: int) -> Tensor:
+        """[channel, atom, n_in] of one species -> [channel, atom, n_out]."""
+        polynomial = (self.weight[species].T @ self.table.like(y)).unflatten(1, (-1, self.n_out * self.n_in))
+        if self.correlation == 1:
+            slopes = polynomial[:, :1]
+        else:
+            powers = [y]
+            for degree in range(2, self.correlation):
+                left, right = getattr(self, f"left_{degree}"), getattr(self, f"right_{degree}")
+                powers.append(powers[-1].index_select(2, left) * y.index_select(2, right))
+            slopes = torch.baddbmm(polynomial[:, :1], torch.cat(powers, dim=2), polynomial[:, 1:])
+        return (slopes.unflatten(2, (self.n_out, self.n_in)) * y.unsqueeze(2)).sum(dim=-1)
+
+
+@functools.lru_cache(maxsize=32)
+def _positions(n: int, degree: int) -> dict[tuple[int, ...], int]:
+    return {m: i for i, m in enumerate(monomials(n, degree))}
