@@ -97,6 +97,21 @@ def longitudinal_fractions(frequencies: np.ndarray, vectors: np.ndarray, unit: n
     return fractions
 
 
+def measured_frequency(phonons: Phonons, q_conventional: Sequence[float], branch: str) -> float | None:
+    """The calculated counterpart of a measured point, cm-1; None where the branch has none.
+
+    Args:
+        q_conventional: [3], units of 2 pi / a, as the reference tables give it.
+        branch: TA, LA, TO, LO, LTO, or mode_k for the k-th lowest.
+    """
+    q = paths.to_primitive(phonons.crystal, q_conventional)
+    if branch.startswith("mode_"):
+        k = int(branch.removeprefix("mode_")) - 1
+        frequencies = phonons.frequencies(q)[0]
+        return float(frequencies[k]) if k < len(frequencies) else None
+    return match_branch(branch_frequencies(phonons, q), branch)
+
+
 def match_branch(named: Mapping[str, float], wanted: str) -> float | None:
     """Frequency of a measured branch among the named ones; None where it is not there.
 

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from mlffx.data.crystal import Crystal
 from mlffx.errors import UserError, nearest
+from mlffx.potentials.base import Potential
+from mlffx.potentials.born import charged_terms, model_born_charges
+from mlffx.references import reference
 from mlffx.units import AMU_A2_FS2_TO_EV, COULOMB_EV_A, THZ_TO_CM1
 
+CHOICES = ("none", "reference", "model")
 METHODS = ("gonze", "wang")
 CONSISTENT = 0.05  # relative disagreement of q^2 and Z*^2/eps above which a message is due
 
@@ -77,6 +82,62 @@ def isotropic(
     return Nac(born, dielectric * np.eye(3), source, method)
 
 
+def build_nac(
+    choice: str,
+    crystal: Crystal,
+    material: str | None = None,
+    potential: Potential | None = None,
+    method: str = "gonze",
+) -> tuple[Nac | None, list[str]]:
+    """The non-analytical term the command line asks for (`phonons.nac`), and what has to be said about it.
+
+    Args:
+        choice: `none`; `reference`, tabulated Z* and eps_inf of `material`; `model`, the Born charges of the potential's
+            own charges, whose dielectric constant is 1 (they are the screened ones, Z*/sqrt(eps_inf)).
+        crystal: primitive cell.
+        material: name of a reference table.
+        potential: asked for its charges; with `reference`, compared with the table where it carries any.
+        method: `gonze` or `wang`.
+
+    Raises:
+        UserError: for an unknown choice, a table without Born charges, or a potential without charges.
+    """
+    if choice not in CHOICES:
+        raise UserError(f"unknown non-analytical term '{choice}'", nearest(choice, CHOICES), "phonons.nac")
+    if choice == "none":
+        return None, []
+    charged = potential is not None and bool(charged_terms(potential))
+    if choice == "model":
+        if potential is None or not charged:
+            raise UserError("the potential carries no charges", "take phonons.nac=reference or none", "phonons.nac")
+        born, dielectric, violation = model_born_charges(potential, crystal)
+        nac = Nac(born, dielectric, "charges of the potential, screening included (eps = 1)", method)
+        return nac, [f"raw sum of the model's Born charges: {violation:.2e} e"] if violation > CONSISTENT else []
+    nac = reference_nac(crystal, material or "", method)
+    if potential is None or not charged:
+        return nac, []
+    model, _, _ = model_born_charges(potential, crystal)
+    _, message = consistency(nac, np.einsum("iaa->i", model) / 3)
+    return nac, [message] if message else []
+
+
+def reference_nac(crystal: Crystal, material: str, method: str = "gonze") -> Nac:
+    """Tabulated Born charges and eps_inf of a material's reference table.
+
+    Raises:
+        UserError: for an unknown material or one without Born charges.
+    """
+    table = reference(material)
+    charges = {atomic_numbers[m.label]: m for m in table.select(quantity="born_charge", isotope="natural")}
+    dielectric = table.select(quantity="epsilon_inf", isotope="natural")
+    if not charges or not dielectric:
+        raise UserError(f"the table of {material} has no Born charges", "take phonons.nac=none or model", "phonons.nac")
+    z = next(iter(charges.values()))
+    eps = dielectric[0]
+    source = f"|Z*| {abs(z.value):g} +- {z.sigma:g} ({z.source}), eps_inf {eps.value:g} +- {eps.sigma:g} ({eps.source})"
+    return isotropic(crystal, {number: m.value for number, m in charges.items()}, eps.value, source, method)
+
+
 def plasma_frequency(
     crystal: Crystal, nac: Nac, masses: np.ndarray, direction: tuple[float, float, float] = (0, 0, 1)
 ) -> float:
@@ -102,7 +163,8 @@ def consistency(nac: Nac, model_charges: np.ndarray) -> tuple[float, str]:
 
     Args:
         nac: supplied Born charges and dielectric tensor.
-        model_charges: charges of the potential's Ewald part for the primitive atoms, [n_basis], e.
+        model_charges: what the potential's charges amount to for the primitive atoms, [n_basis], e: bare charges or,
+            where they respond to displacements, the trace of their Born tensors / 3.
 
     Returns:
         Largest relative disagreement of q^2 with Z*^2/eps, and a message (empty when below 5 %).
