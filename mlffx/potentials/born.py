@@ -24,6 +24,7 @@ from mlffx.data.crystal import Crystal
 from mlffx.data.graph import batch_graphs, build_graph, edges_of
 from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
+from mlffx.potentials.batched import device_of
 
 REACH = 8.0  # A; half of the default supercell, several times the range on which charges respond
 
@@ -55,7 +56,7 @@ def born_charges(potential: Potential, crystal: Crystal, supercell: Any = None) 
     atoms = crystal.supercell(matrix)
     site_type = atoms.arrays["site_type"]
     graph = batch_graphs([build_graph(atoms, term.cutoff, sites=atoms.positions.copy(), site_type=site_type)])
-    device = next(iter(term.state_dict().values())).device
+    device = device_of(term)
     graph = graph.to(device)
     with torch.enable_grad():
         positions = graph[keys.POSITIONS].detach().requires_grad_(True)
