@@ -1,19 +1,26 @@
-"""How good the labels are: rounding, and what no smooth energy surface explains in a difference of two levels."""
+"""How good the labels are: rounding, and what no smooth energy surface explains in a difference of two levels.
+
+The noise of a difference is estimated without any model of ours: the difference is fitted by few smooth functions of the
+interatomic distances (sums over the pairs of each shell of powers of the change of distance, and of products of two bonds of
+an atom), robustly, and what each frame leaves when it is itself left out of the fit is taken as noise. It is an upper
+bound: it contains what the functions cannot describe. Where that matters the colder half of the frames, in which every
+surface is smooth, shows less of it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from vesin import NeighborList
+
+from mlffx.data.crystal import Crystal
+from mlffx.data.dataset import LabelledSet
 
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
-_SHELLS = (
-    (4, 4),
-    (2, 2),
-    (2, 1),
-    (2, 1),
-    (2, 1),
-)  # powers of the change of distance, and of the change of its square root
+N_SHELLS = 5
+HIGHEST_POWERS = (4, 3, 2, 2, 2)  # of the change of distance, by shell
+TUKEY = 4.685  # residuals beyond this many sigma count nothing (95 % efficiency for normal noise)
 
 
 @dataclass(frozen=True)
@@ -21,10 +28,9 @@ class NoiseEstimate:
     """Noise of the labels of one difference, per cell.
 
     Attributes:
-        sigma: robust standard deviation of the noise, eV per cell.
-        cold: the same from the colder half of the frames, eV per cell; equal to `sigma` where the noise does not grow
-            with amplitude, smaller where the fit is at fault.
-        residuals: leave-one-out residuals, [n_frames], eV per cell, NaN where there is no label.
+        sigma: robust standard deviation of the leave-one-out residuals, eV per cell.
+        cold: the same from the colder half of the frames.
+        residuals: [n_frames], eV per cell, NaN where there is no label.
         n_parameters: of the fit.
     """
 
@@ -34,7 +40,7 @@ class NoiseEstimate:
     n_parameters: int
 
     def outliers(self, factor: float = 5.0) -> np.ndarray:
-        """Frames whose leave-one-out residual exceeds `factor` sigma."""
+        """Frames whose residual exceeds `factor` sigma."""
         return np.flatnonzero(np.abs(np.nan_to_num(self.residuals)) > factor * self.sigma)
 
 
@@ -46,3 +52,111 @@ def rounding_step(energies: np.ndarray) -> float | None:
         if len(values) > 2 and np.abs(scaled - np.rint(scaled)).max() < 1e-4:
             return 10.0**-decimals
     return None
+
+
+def estimate_noise(dataset: LabelledSet, high: str, low: str) -> NoiseEstimate | None:
+    """Noise of E(high) - E(low); None without a crystal, or with fewer than twice as many labels as parameters."""
+    if dataset.crystal is None or dataset.matches is None:
+        return None
+    used = dataset.indices([high, low])
+    sizes = dataset.n_atoms[used]
+    if len(used) == 0 or np.any(sizes != sizes[0]):
+        return None
+    design = smooth_functions(dataset, used)
+    if len(used) < 2 * design.shape[1]:
+        return None
+    left_out = robust_residuals(design, dataset.difference(high, low)[used])
+    residuals = np.full(len(dataset), np.nan)
+    residuals[used] = left_out
+    cold = np.argsort(dataset.amplitudes()[used])[: len(used) // 2]
+    return NoiseEstimate(_sigma(left_out), _sigma(left_out[cold]), residuals, design.shape[1])
+
+
+def smooth_functions(dataset: LabelledSet, frames: np.ndarray) -> np.ndarray:
+    """A constant and sums over shells of smooth functions of the change of distances, [n_frames, n_functions]."""
+    assert dataset.crystal is not None and dataset.matches is not None
+    first, cell = dataset.matches[frames[0]], dataset.atoms[frames[0]].cell.array
+    i, j, vectors = _pairs(first.sites, cell, dataset.crystal)
+    lengths = np.linalg.norm(vectors, axis=1)
+    shells = _shells(dataset.atoms[frames[0]].numbers, i, j, lengths)
+    rows = []
+    for frame in frames:
+        u = _in_order_of(dataset, frame, frames[0])
+        moved = vectors + u[j] - u[i]
+        changes = np.linalg.norm(moved, axis=1) - lengths
+        row = [1.0]
+        for members, highest in zip(shells, HIGHEST_POWERS, strict=False):
+            row += [float((changes[members] ** power).sum()) for power in range(1, highest + 1)]
+        rows.append(row + _angular(moved, changes, i, shells[:2], len(u)))
+    return np.array(rows)
+
+
+def _angular(vectors: np.ndarray, changes: np.ndarray, i: np.ndarray, shells: list[np.ndarray], n_atoms: int) -> list[float]:
+    """Sums over atoms of the scalar products of the moments sum_j x^n r^ and sum_j x^n r^ r^ of their nearest shells.
+
+    They are sums over pairs of neighbours of 1, cos and cos^2 of the angle between them, times their stretches.
+    """
+    moments: list[list[np.ndarray]] = [[], []]
+    for members, highest in zip(shells, (2, 1), strict=False):
+        unit = vectors[members] / np.linalg.norm(vectors[members], axis=1)[:, None]
+        for power in range(highest + 1):
+            weighted = changes[members, None] ** power * unit
+            for rank, terms in enumerate((weighted, (weighted[:, :, None] * unit[:, None]).reshape(-1, 9))):
+                total = np.zeros((n_atoms, terms.shape[1]))
+                np.add.at(total, i[members], terms)
+                moments[rank].append(total)
+    return [float((a * b).sum()) for group in moments for k, a in enumerate(group) for b in group[k:]]
+
+
+def robust_residuals(design: np.ndarray, values: np.ndarray, iterations: int = 30) -> np.ndarray:
+    """Leave-one-out residuals of a least-squares fit reweighted by Tukey's biweight.
+
+    Args:
+        design: [n, p]; the first column is constant.
+        values: [n].
+    """
+    scale = design[:, 1:].std(axis=0)
+    matrix = np.column_stack([np.ones(len(design)), (design[:, 1:] - design[:, 1:].mean(axis=0)) / np.where(scale > 0, scale, 1)])
+    weights = np.ones(len(values))
+    left_out = values - values.mean()
+    for _ in range(iterations):
+        root = np.sqrt(weights)[:, None]
+        inverse = np.linalg.pinv((root * matrix).T @ (root * matrix), rcond=1e-12, hermitian=True)
+        residuals = values - matrix @ (inverse @ (matrix.T @ (weights * values)))
+        leverage = weights * np.einsum("np,pq,nq->n", matrix, inverse, matrix)
+        left_out = residuals / np.clip(1 - leverage, 0.1, None)
+        sigma = _sigma(residuals)
+        if sigma == 0:
+            break
+        weights = np.clip(1 - (residuals / (TUKEY * sigma)) ** 2, 0, None) ** 2
+    return left_out
+
+
+def _sigma(values: np.ndarray) -> float:
+    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
+
+
+def _pairs(sites: np.ndarray, cell: np.ndarray, crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs i, j of the ideal structure within the first shells, and their vectors."""
+    reach = 1.3 * (abs(np.linalg.det(crystal.cell)) / crystal.n_basis * N_SHELLS * 3) ** (1 / 3)
+    i, j, vectors = NeighborList(cutoff=reach, full_list=True).compute(points=sites, box=cell, periodic=True, quantities="ijD")
+    return i.astype(int), j.astype(int), vectors
+
+
+def _shells(numbers: np.ndarray, i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Indices of the pairs of each shell, nearest first; one shell a pair of elements and a length."""
+    low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
+    keys = [(round(float(d), 3), int(a), int(b)) for d, a, b in zip(lengths, low, high, strict=True)]
+    lookup: dict[tuple[float, int, int], list[int]] = {}
+    for index, key in enumerate(keys):
+        lookup.setdefault(key, []).append(index)
+    return [np.array(lookup[key]) for key in sorted(lookup)[:N_SHELLS]]
+
+
+def _in_order_of(dataset: LabelledSet, frame: int, reference: int) -> np.ndarray:
+    """Displacements of a frame, its atoms put in the order of the sites of a reference frame."""
+    assert dataset.matches is not None
+    match, target = dataset.matches[frame], dataset.matches[reference]
+    by_site = np.empty_like(match.displacements)
+    by_site[match.order] = match.displacements
+    return by_site[target.order]

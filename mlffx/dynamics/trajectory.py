@@ -162,7 +162,7 @@ def run_trajectory(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = {"schedule": asdict(schedule), "run": fingerprint(potential, supercell, masses)}
+    stamp = _stamp(potential, supercell, masses, schedule)
     state, reference = _previous(folder, stamp) if resume else (None, None)
     mode = "w+" if state is None else "r+"
     if state is None:
@@ -210,6 +210,19 @@ def run_trajectory(
             report(state.step, schedule.total_steps)
     report(state.step, schedule.total_steps)
     return trajectory
+
+
+def finished(folder: Path, potential: Potential, supercell: Atoms, masses: np.ndarray, schedule: Schedule) -> bool:
+    """Whether `folder` holds exactly this run, complete."""
+    try:
+        state, _ = _previous(folder, _stamp(potential, supercell, masses, schedule))
+    except UserError:
+        return False
+    return state is not None and state.step == schedule.total_steps
+
+
+def _stamp(potential: Potential, supercell: Atoms, masses: np.ndarray, schedule: Schedule) -> dict:
+    return {"schedule": asdict(schedule), "run": fingerprint(potential, supercell, masses)}
 
 
 def fingerprint(potential: Potential, supercell: Atoms, masses: np.ndarray) -> str:

@@ -28,7 +28,9 @@ class Measured:
         isotope: `natural`, `7LiD`...
         temperature_K: of the measurement.
         grade: A read in a source, B computed, C from memory of tables.
-        harmonic_cm1: the value with the anharmonic shift taken off, where that is known, and its sigma.
+        neutron: measured with neutrons, else with light.
+        q: fractional, of the primitive reciprocal lattice.
+        places: where on the axis of a band path it lies (`measured.place`).
     """
 
     label: str
@@ -39,8 +41,9 @@ class Measured:
     isotope: str = "natural"
     temperature_K: float | None = None
     grade: str = ""
-    harmonic_cm1: float | None = None
-    harmonic_sigma_cm1: float | None = None
+    neutron: bool = False
+    q: tuple[float, float, float] | None = None
+    places: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

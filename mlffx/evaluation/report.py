@@ -185,9 +185,9 @@ def _payload(page: Page) -> str:
         "measured": [
             {
                 "cm1": m.cm1,
-                "sigma": m.sigma_cm1,
-                "neutron": "neutron" in m.source.lower(),
-                "places": [round(x, 5) for x in reference.places(m.label)],
+                "sigma": float(np.nan_to_num(m.sigma_cm1)),
+                "neutron": m.neutron,
+                "places": [round(x, 5) for x in m.places or reference.places(m.label)],
             }
             for m in page.measured
         ],

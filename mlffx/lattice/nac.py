@@ -92,8 +92,8 @@ def build_nac(
     """The non-analytical term the command line asks for (`phonons.nac`), and what has to be said about it.
 
     Args:
-        choice: `none`; `reference`, tabulated Z* and eps_inf of `material`; `model`, the Born charges of the potential's
-            own charges, whose dielectric constant is 1 (they are the screened ones, Z*/sqrt(eps_inf)).
+        choice: `none`; `reference`, tabulated Z* and eps_inf of `material`; `model`, the Born charges of the
+            potential's own charges, whose dielectric constant is 1 (they are screened ones, Z*/sqrt(eps_inf)).
         crystal: primitive cell.
         material: name of a reference table.
         potential: asked for its charges; with `reference`, compared with the table where it carries any.

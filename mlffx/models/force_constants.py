@@ -53,7 +53,7 @@ class ForceConstantModel(AtomicModel):
         cutoff: float = 4.5,
         anharmonic_cutoff: float | None = None,
         orders: Sequence[int] = (3, 4),
-        three_body: bool = False,
+        three_body: bool | None = None,
     ) -> None:
         super().__init__(species, cutoff + MARGIN)
         if crystal is None:
@@ -183,8 +183,9 @@ class _Angles(nn.Module):
         exponents = clusters.monomial_exponents(6, order)
         mixed = exponents[(exponents[:, :3].sum(axis=1) > 0) & (exponents[:, 3:].sum(axis=1) > 0)]
         actions = [
-            lambda x, s=s, swap=swap: (x.reshape(-1, 2, 3)[:, ::-1] if swap else x.reshape(-1, 2, 3)).reshape(-1, 6)
-            @ np.kron(np.eye(2), s).T
+            lambda x, s=s, swap=swap: (
+                (x.reshape(-1, 2, 3)[:, ::-1] if swap else x.reshape(-1, 2, 3)).reshape(-1, 6) @ np.kron(np.eye(2), s).T
+            )
             for s, swap in orbit.stabiliser
         ]
         _constant(self, "exponents", mixed)

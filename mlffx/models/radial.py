@@ -37,8 +37,26 @@ class BesselBasis(nn.Module):
     def forward(self, lengths: Tensor) -> Tensor:
         """[n_edges] in A -> [n_edges, n_radial]."""
         x = (lengths / self.cutoff).clamp(max=1.0).unsqueeze(-1)
-        waves = torch.sin(x * self.frequencies.to(x.dtype)) / x  # type: ignore[union-attr, operator]
+        frequencies = torch.arange(1, self.n_radial + 1, dtype=x.dtype, device=x.device) * math.pi
+        waves = torch.sin(x * frequencies) / x
         return math.sqrt(2.0 / self.cutoff) / self.cutoff * waves * polynomial_envelope(x, self.power)
+
+
+class GaussianBasis(nn.Module):
+    """exp(-(r - mu_n)^2 / (2 d^2)) with n_radial centres mu_n from `start` to the cutoff, d apart (Schuett et al., 2017).
+
+    Not zero at the cutoff: what is made of it is multiplied by `polynomial_envelope`.
+    """
+
+    def __init__(self, n_radial: int, cutoff: float, start: float = 0.0) -> None:
+        super().__init__()
+        self.spacing = (cutoff - start) / (n_radial - 1)
+        self.start, self.n_radial = start, n_radial
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        """[n_edges] in A -> [n_edges, n_radial]."""
+        order = torch.arange(self.n_radial, dtype=lengths.dtype, device=lengths.device)
+        return torch.exp(-0.5 * ((lengths - self.start).unsqueeze(-1) / self.spacing - order) ** 2)
 
 
 def segment_sum(values: Tensor, index: Tensor, n: int) -> Tensor:

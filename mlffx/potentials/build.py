@@ -13,6 +13,7 @@ from mlffx.models.base import AtomicModel
 from mlffx.potentials.analytic import ValencePotential
 from mlffx.potentials.base import Potential
 from mlffx.potentials.charge_aware import ChargeAwarePotential
+from mlffx.potentials.harmonic import HarmonicPotential
 from mlffx.potentials.ionic_twin import IonicTwin
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.readout import ReadoutPotential
@@ -25,6 +26,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Potential]] = {
     "analytic": ValencePotential.from_spec,
     "readout": ReadoutPotential.from_spec,
     "charge_aware": ChargeAwarePotential.from_spec,
+    "harmonic": HarmonicPotential.from_spec,
     "ionic_twin": IonicTwin.from_spec,
     "sum": lambda spec: SumPotential({name: build_potential(term) for name, term in spec["terms"].items()}),
 }

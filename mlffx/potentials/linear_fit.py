@@ -20,6 +20,7 @@ from mlffx.data.graph import Edges, batch_graphs, edges_of, n_graphs, sum_by_gra
 Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms, n_features]
 
 RIDGES = np.logspace(-12, 2, 57)
+TOLERATED = 1.05  # of the lowest mean square error: the strongest ridge that is not clearly worse
 TUKEY = 4.685  # 95 % efficiency for normal residuals
 
 
@@ -151,7 +152,11 @@ def _solve(
         score = np.mean(residual[observed] ** 2)
         return float(score), coefficients, residual, inverse
 
-    best = ridge if ridge is not None else min(RIDGES, key=lambda r: evaluate(r)[0])
+    if ridge is None:
+        scores = np.array([evaluate(r)[0] for r in RIDGES])
+        best = RIDGES[np.flatnonzero(scores <= TOLERATED * scores.min())[-1]]
+    else:
+        best = ridge
     _, coefficients, residual, inverse = evaluate(best)
     offset = float(np.average((y - x @ coefficients) / n, weights=weights * n**2))
     plain = y - x @ coefficients - offset * n
@@ -162,5 +167,7 @@ def _solve(
     if extra is not None and target is not None:
         rss += float(((target - extra @ coefficients) ** 2).sum())
     variance = rss / max(rows - dof, 1.0)
-    covariance = variance * (vectors * inverse) @ vectors.T  # posterior of the ridge prior: conservative where data are silent
+    covariance = (
+        variance * (vectors * inverse) @ vectors.T
+    )  # posterior of the ridge prior: conservative where data are silent
     return coefficients, offset, leave_one_out, covariance, float(best), dof

@@ -114,14 +114,13 @@ def _draw_measured(axes: Axes, measured: Sequence[Measured], path: BandPath) -> 
     """Neutron data as circles, everything else (Raman, infrared) as squares; named in the legend once each."""
     seen: set[str] = set()
     for record in measured:
-        neutron = "neutron" in record.source.lower()
-        label = "experiment, neutrons" if neutron else "experiment, light"
-        for x in path.places(record.label):
+        label = "experiment, neutrons" if record.neutron else "experiment, light"
+        for x in record.places or path.places(record.label):
             axes.errorbar(
                 x,
                 record.cm1,
-                yerr=record.sigma_cm1,
-                fmt="o" if neutron else "s",
+                yerr=np.nan_to_num(record.sigma_cm1),
+                fmt="o" if record.neutron else "s",
                 color=BLACK,
                 markerfacecolor="white",
                 markersize=4.5,

@@ -1,0 +1,131 @@
+"""Between Hydra and the package: compose a configuration, tell mistakes in one line, and derive the base's configuration."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mlffx.errors import UserError, nearest
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+CONTROL = ("resume", "print")  # keys for the entry points, not for the run
+
+
+def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose conf/<config_name>.yaml with command-line overrides.
+
+    Raises:
+        UserError: for an unknown key or group, with the nearest valid name.
+    """
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return compose(config_name, list(overrides))
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(config_name, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, config_name, overrides) from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Resolved plain dictionary without the entry points' own keys.
+
+    Raises:
+        UserError: for a value that is still missing.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", "") or ""
+        raise UserError(f"is missing ({str(error).splitlines()[0]})", f"set {key}=...", key) from error
+    assert isinstance(values, dict)
+    return {str(k): v for k, v in values.items() if k not in (*CONTROL, "hydra", "experiment")}
+
+
+def base_overrides(overrides: Sequence[str], low: str, extra: Sequence[str]) -> list[str]:
+    """Overrides that train the base of a delta: the run's own, at the low level and direct, then `base_overrides`."""
+    dropped = ("potential", "level", "run_dir", "resume", "print", "loss", "hydra", "electrostatics")
+    kept = [o for o in overrides if not o.startswith(("+", "~")) and re.split(r"[.=/]", o)[0] not in dropped]
+    return [*kept, f"level={low}" if _has_level(low) else "level=declared", *_named(low), "potential=direct", *extra]
+
+
+def _has_level(name: str) -> bool:
+    return (CONF / "level" / f"{name}.yaml").is_file()
+
+
+def _named(low: str) -> list[str]:
+    return [] if _has_level(low) else [f"level.name={low}"]
+
+
+def _explained(error: Exception, config_name: str, overrides: Sequence[str]) -> UserError:
+    """One line for what Hydra says in several."""
+    text = " ".join(str(error).split())
+    if match := re.search(r"Could not find '([^/']+)/([^']+)'", text):
+        group, choice = match.groups()
+        folder = CONF / group
+        if folder.is_dir():
+            return UserError(f"unknown {group} '{choice}'", nearest(choice, _choices(folder)), group)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match.group(1)
+        if (found := re.search(r"No match in the defaults list", text)) or "/" in key:
+            del found
+            return UserError(f"no config group '{key}'", nearest(key, _groups()), key)
+        return UserError(f"no such key '{key}'", nearest(key, _keys(config_name, overrides)), key)
+    return UserError(text, "see --help", "command line")
+
+
+def _choices(folder: Path) -> list[str]:
+    return [p.stem for p in folder.glob("*.yaml")]
+
+
+def _groups() -> list[str]:
+    return [p.name for p in CONF.iterdir() if p.is_dir()]
+
+
+def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """Every dotted key of the configuration composed with only those overrides that choose groups."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    groups = [o.input_line for o in parsed if o.key_or_group and (CONF / o.key_or_group).is_dir() and o.input_line]
+    try:
+        with_groups = composed(config_name, groups)
+    except UserError:
+        with_groups = composed(config_name, [])
+    found: list[str] = []
+
+    def walk(node: Any, path: str) -> None:
+        for key in node:
+            name = f"{path}.{key}" if path else str(key)
+            found.append(name)
+            child = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index, call-overload]
+            if isinstance(child, Mapping):
+                walk(node[key], name)
+
+    walk(with_groups, "")
+    return found
+
+
+def show(config: DictConfig) -> None:
+    """Print the composed configuration as YAML."""
+    print(yaml.safe_dump(plain(config), sort_keys=False), end="")
+
+
+def run_checked(main: Callable[[], Any]) -> None:
+    """Run an entry point; a UserError is one line and exit status 2, an interrupt says how to go on."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; go on with resume=RUN_DIR", file=sys.stderr)
+        raise SystemExit(130) from None

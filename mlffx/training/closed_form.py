@@ -1,0 +1,118 @@
+"""Training by least squares: force constants, and heads on the features of a trained base. Seconds, and one optimum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.splits import resample
+from mlffx.errors import UserError
+from mlffx.models.base import build_model
+from mlffx.potentials.base import Potential
+from mlffx.potentials.build import save_potential
+from mlffx.potentials.linear_fit import Describe, LinearFit, energy_design, fit_linear, force_design
+from mlffx.potentials.network import NetworkPotential
+from mlffx.potentials.readout import ReadoutPotential
+from mlffx.potentials.sum import SumPotential
+from mlffx.training.losses import force_weight
+from mlffx.training.run_directory import RunDirectory
+from mlffx.training.settings import TrainSettings
+from mlffx.training.task import Task
+
+LINEAR_MODELS = ("force_constants",)
+
+
+def is_closed_form(settings: TrainSettings) -> bool:
+    """Whether least squares finds what this run learns."""
+    readout = settings.potential.kind == "delta" and settings.potential.fit == "readout"
+    return readout or settings.model["name"] in LINEAR_MODELS
+
+
+def fit_in_closed_form(
+    settings: TrainSettings, task: Task, member: int, directory: RunDirectory, base: Potential | None
+) -> None:
+    """Fit one member and write best.ckpt and fit.json; members other than the first see a bootstrap sample."""
+    frames = task.split.train
+    if settings.ensemble > 1 and settings.resample != "none" and member > 0:
+        frames = resample(frames, settings.seed * 1000 + member)
+    if settings.model["name"] in LINEAR_MODELS:
+        potential, fit = _force_constants(settings, task, frames, base)
+    else:
+        potential, fit = _readout(task, frames, base)
+    save_potential(potential, directory.best)
+    per_atom = 1e3 / task.dataset.n_atoms[frames]
+    used = fit.weights > 0.1
+    directory.write_fit(
+        {
+            "n_parameters": len(fit.coefficients),
+            "effective_parameters": fit.degrees_of_freedom,
+            "ridge": fit.ridge,
+            "leave_one_out_rmse_meV_per_atom": float(np.sqrt(np.mean((fit.leave_one_out * per_atom) ** 2))),
+            "leave_one_out_robust_meV_per_atom": fit.noise * float(per_atom.mean()),
+            "outliers": sorted({int(k) for k in frames[~used]}),
+        }
+    )
+
+
+def _force_constants(
+    settings: TrainSettings, task: Task, frames: np.ndarray, base: Potential | None
+) -> tuple[Potential, LinearFit]:
+    if task.dataset.crystal is None:
+        raise UserError("force constants need the ideal crystal", "declare data.crystal", "data.crystal")
+    statistics = {"species": task.dataset.species, "crystal": task.dataset.crystal.to_arrays()}
+    statistics["three_body"] = task.forces is not None
+    spec = {
+        k: v for k, v in (settings.model | statistics).items() if settings.model.get(k) is None or k not in statistics
+    }
+    spec |= {k: v for k, v in settings.model.items() if v is not None}
+    model = build_model(spec)
+    graphs = task.graphs(model.cutoff)
+    weight = force_weight(settings.loss, task.forces is not None) if task.forces is not None else 0.0
+    fit = _solve(task, model.describe, graphs, frames, weight, task.energy_scale() / task.force_scale())
+    model.coefficients.data.copy_(torch.as_tensor(fit.coefficients))  # type: ignore[union-attr, operator]
+    learned = NetworkPotential(model, torch.full((len(task.dataset.species),), fit.offset), 1.0, spec)
+    return (learned if base is None else SumPotential({"base": base, "delta": learned})), fit
+
+
+def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Potential, LinearFit]:
+    assert base is not None
+    base = base.set_precision(torch.float64)
+    graphs = task.graphs(base.cutoff)
+    with torch.no_grad():
+        from mlffx.data.graph import batch_graphs, edges_of
+
+        batch = batch_graphs(graphs[:1])
+        features = base(batch, edges_of(batch)).get(keys.FEATURES)
+    if features is None:
+        raise UserError(
+            "the base has no features to read out",
+            "take potential.fit=network or a network as the base",
+            "potential.fit",
+        )
+    potential = ReadoutPotential(base, task.dataset.species, features.shape[1])
+    fit = _solve(task, potential.describe, graphs, frames, 0.0, 1.0)
+    potential.set_head(fit.coefficients, fit.offset)
+    return potential, fit
+
+
+def _solve(
+    task: Task, describe: Describe, graphs: list[Data], frames: np.ndarray, weight: float, energy_per_force: float
+) -> LinearFit:
+    """Least squares on the frames; `weight` is the force term's weight against the energies', as in the loss."""
+    chosen = [graphs[k] for k in sorted(set(frames.tolist()))]
+    rows = {int(g.frame): row for g, row in zip(chosen, energy_design(describe, chosen), strict=True)}
+    design = np.array([rows[int(k)] for k in frames])
+    n_atoms = task.dataset.n_atoms[frames].astype(float)
+    extra: dict[str, Any] = {}
+    if weight > 0 and task.forces is not None:
+        n = {int(g.frame): 3 * g.num_nodes for g in chosen}
+        ends = np.cumsum([n[int(g.frame)] for g in chosen])[:-1]
+        blocks = dict(zip([int(g.frame) for g in chosen], np.split(force_design(describe, chosen), ends), strict=True))
+        extra["force_rows"] = np.concatenate([blocks[int(k)] for k in frames])
+        extra["forces"] = np.concatenate([task.forces[int(k)].reshape(-1) for k in frames])
+        extra["force_weight"] = np.sqrt(weight / 3) * energy_per_force * np.sqrt(n_atoms.mean())
+    return fit_linear(design, task.energies[frames], n_atoms, **extra)

@@ -1,0 +1,71 @@
+"""The command line of train.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+import yaml
+from omegaconf import DictConfig
+
+from mlffx.compose import CONF, base_overrides, composed, plain, show
+from mlffx.errors import UserError
+from mlffx.training.run_directory import RunDirectory
+
+
+def entry_point(arguments: list[str]) -> None:
+    """Run train.py with these arguments.
+
+    Raises:
+        UserError: for anything a user can mend, before work starts.
+    """
+    overrides = [a for a in arguments if not a.startswith("-")]
+    flags = [a for a in arguments if a.startswith("-")]
+    if not flags:
+        resume = next((o.split("=", 1)[1] for o in overrides if o.startswith("resume=")), None)
+        if resume not in (None, "null"):
+            return _resume(Path(resume), [o for o in overrides if not o.startswith("resume=")])
+        config = composed("train", overrides)  # mistakes are told here, in one line
+        if config.get("print"):
+            return show(config)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
+    return None
+
+
+def _job(config: DictConfig) -> None:
+    """One run (in a sweep: one of many), inside Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from mlffx.training.train import train
+
+    overrides = list(HydraConfig.get().overrides.task)
+    values = plain(config)
+    if str(HydraConfig.get().mode).endswith("MULTIRUN"):
+        values["run_dir"] = HydraConfig.get().runtime.output_dir
+    try:
+        train(values, _base_config(values, overrides))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _base_config(values: dict, overrides: list[str]) -> dict | None:
+    potential = values["potential"]
+    if potential["kind"] != "delta" or potential.get("base", "train") != "train":
+        return None
+    low = potential.get("low") or values["data"].get("low")
+    return plain(composed("train", base_overrides(overrides, low, potential.get("base_overrides") or [])))
+
+
+def _resume(path: Path, others: list[str]) -> None:
+    """Go on with an unfinished run; its own configuration decides, others may not be changed."""
+    from mlffx.training.train import train
+
+    if others:
+        raise UserError("a run is resumed as it is", f"leave out {' '.join(others)}", "resume")
+    run = RunDirectory(path)
+    values = run.read_config()
+    stored = run.path / "base.yaml"
+    base = yaml.safe_load(stored.read_text()) if stored.is_file() else None
+    train(values, base, directory=path)

@@ -1,0 +1,127 @@
+"""Training by gradient descent with Lightning: one member of a run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+
+from mlffx.data.splits import resample
+from mlffx.errors import UserError
+from mlffx.models.base import MODELS, build_model
+from mlffx.potentials.base import Potential
+from mlffx.potentials.network import NetworkPotential
+from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
+from mlffx.training.datamodule import GraphDataModule
+from mlffx.training.losses import EnergyForceLoss
+from mlffx.training.modules import ChargeAwareModule, DeltaModule, DirectModule, PotentialModule
+from mlffx.training.run_directory import RunDirectory
+from mlffx.training.settings import TrainSettings
+from mlffx.training.task import Task
+
+
+def untrained(settings: TrainSettings, task: Task) -> Potential:
+    """The potential to be learned, with offsets and scale from the training frames."""
+    options = dict(settings.model)
+    probe = MODELS.options(options["name"]).get("cutoff")
+    cutoff = options.get("cutoff") or (probe.default if probe is not None else None)
+    if cutoff is None:
+        raise UserError("is missing", "set model.cutoff=4.0", "model.cutoff")
+    model = build_model(options, **task.statistics(float(cutoff)))
+    spec = options | {k: v for k, v in task.statistics(float(cutoff)).items() if k in MODELS.options(options["name"])}
+    network = NetworkPotential(model, torch.as_tensor(task.offsets()), task.force_scale(), spec)
+    if settings.potential.kind == "charge_aware" or settings.electrostatics.get("name", "none") != "none":
+        from mlffx.potentials.charge_aware import with_charges
+
+        return with_charges(network, settings.electrostatics, task.dataset.species)
+    return network
+
+
+def module_for(settings: TrainSettings, task: Task, learned: Potential, base: Potential | None) -> PotentialModule:
+    """The Lightning module of the kind of potential."""
+    loss = EnergyForceLoss(settings.loss, task.forces is not None, task.energy_scale(), task.force_scale())
+    if base is not None:
+        return DeltaModule(base, learned, loss, settings.optimizer, settings.scheduler)
+    kind = ChargeAwareModule if settings.potential.kind == "charge_aware" else DirectModule
+    return kind(learned, loss, settings.optimizer, settings.scheduler)
+
+
+def fit_by_gradient(
+    settings: TrainSettings,
+    task: Task,
+    member: int,
+    directory: RunDirectory,
+    base: Potential | None,
+    logger: Any = None,
+) -> None:
+    """Train one member; writes metrics.csv, last.ckpt every epoch and best.ckpt. Resumes where last.ckpt ends."""
+    seed = settings.seed * 1000 + member
+    pl.seed_everything(seed, verbose=False)
+    trainer_settings = settings.trainer
+    learned = untrained(settings, task).set_precision(getattr(torch, trainer_settings.precision))
+    module = module_for(settings, task, learned, base)
+    frames = (
+        resample(task.split.train, seed)
+        if settings.resample == "bootstrap" and settings.ensemble > 1
+        else task.split.train
+    )
+    if not len(task.split.validation):
+        raise UserError("networks need validation frames to tell the best epoch", "set data.validation_size=20", "data")
+    data = GraphDataModule(
+        task.graphs(learned.cutoff, frames),
+        task.graphs(learned.cutoff, task.split.validation),
+        trainer_settings.batch_size,
+        seed,
+    )
+    trainer = _trainer(
+        settings, directory, f"member {member}" if settings.ensemble > 1 else settings.level.name, logger
+    )
+    resume = str(directory.last) if directory.last.exists() else None
+    if resume and int(torch.load(resume, weights_only=True)["epoch"]) + 1 >= trainer_settings.max_epochs:
+        return  # it had finished; only what comes after training is left
+    with warnings.catch_warnings():
+        for message in _EXPECTED:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, data, ckpt_path=resume)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not np.isfinite(float(trainer.callback_metrics.get("train_loss", 0.0))):
+        raise UserError("training diverged (loss is not finite)", "lower optimizer.lr", directory.path)
+
+
+# What Lightning warns of and we do on purpose: graphs stay in memory, so no loader processes.
+_EXPECTED = [".*does not have many workers.*", ".*number of training batches.*", ".*Checkpoint directory.*", ".*srun.*"]
+
+
+def _trainer(settings: TrainSettings, directory: RunDirectory, title: str, logger: Any) -> pl.Trainer:
+    s = settings.trainer
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    averaged = AveragedWeights(s.ema)
+    callbacks: list[pl.Callback] = [averaged, Checkpoints(directory, averaged), MetricsFile(directory.metrics)]
+    if s.patience is not None:
+        callbacks.append(EarlyStopping("val_loss", patience=s.patience))
+    if s.progress:
+        callbacks.append(EpochBar(title))
+    directory.last.parent.mkdir(parents=True, exist_ok=True)
+    return pl.Trainer(
+        max_epochs=s.max_epochs,
+        accelerator=s.accelerator,
+        devices=s.devices,
+        strategy=s.strategy,
+        num_nodes=s.num_nodes,
+        gradient_clip_val=s.gradient_clip,
+        check_val_every_n_epoch=s.validate_every,
+        callbacks=callbacks,
+        logger=logger or False,
+        inference_mode=False,  # forces are derivatives
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=directory.path,
+    )

@@ -1,0 +1,129 @@
+"""Lightning modules: one way to train a potential on energies (one backward pass) or energies and forces; three kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.graph import atoms_per_graph, n_graphs
+from mlffx.potentials.base import Potential, evaluate
+from mlffx.potentials.sum import SumPotential
+from mlffx.training.losses import EnergyForceLoss
+from mlffx.training.settings import OptimizerSettings, SchedulerSettings
+
+
+class PotentialModule(pl.LightningModule):
+    """Trains `learned` on the targets of its batches.
+
+    Attributes:
+        learned: the potential whose parameters are trained.
+        complete: what the run is for; the same potential, or a sum that contains it.
+
+    Args:
+        learned: see above.
+        loss: of its energies and forces.
+        optimizer, scheduler: settings.
+    """
+
+    def __init__(
+        self, learned: Potential, loss: EnergyForceLoss, optimizer: OptimizerSettings, scheduler: SchedulerSettings
+    ) -> None:
+        super().__init__()
+        self.learned, self.loss = learned, loss
+        self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
+        self.with_force_labels = loss.needs_forces
+
+    @property
+    def complete(self) -> Potential:
+        return self.learned
+
+    def training_step(self, batch: Data, index: int) -> Tensor:
+        out = evaluate(self.learned, batch, forces=self.loss.needs_forces, create_graph=True)
+        loss = self.loss(out, batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n_graphs(batch))
+        return loss
+
+    def validation_step(self, batch: Data, index: int) -> None:
+        out = evaluate(self.learned, batch, forces=self.with_force_labels)
+        size = n_graphs(batch)
+        with torch.no_grad():
+            error = 1e3 * (out[keys.ENERGY] - batch[keys.ENERGY]) / atoms_per_graph(batch)
+            self.log(
+                "val_loss", self.loss({k: v.detach() for k, v in out.items() if k in _NEEDED}, batch), batch_size=size
+            )
+            self.log("val_energy_mse", (error**2).mean(), batch_size=size)
+            if self.with_force_labels:
+                residual = 1e3 * (out[keys.FORCES] - batch[keys.FORCES])
+                self.log("val_forces_mse", (residual**2).mean(), batch_size=size)
+
+    def configure_optimizers(self) -> Any:
+        """Biases, embeddings and other vectors are not decayed."""
+        settings = self.optimizer_settings
+        trained = [p for p in self.learned.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+        optimizer = cls(groups, lr=settings.lr, amsgrad=settings.amsgrad)
+        schedule = self.scheduler_settings
+        if schedule.name == "onecycle":
+            steps = int(self.trainer.estimated_stepping_batches)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, settings.lr, total_steps=max(steps, 2), pct_start=schedule.warmup
+            )
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        if schedule.name == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+        return optimizer
+
+
+_NEEDED = (keys.ENERGY, keys.FORCES)
+
+
+class DirectModule(PotentialModule):
+    """One level of theory, total energies (and forces where the level has them)."""
+
+
+class DeltaModule(PotentialModule):
+    """High level minus low level on top of a frozen base; `complete` is the sum.
+
+    Args:
+        base: potential of the low level; its parameters are frozen.
+        learned: the difference.
+        loss, optimizer, scheduler: as in PotentialModule.
+    """
+
+    def __init__(
+        self,
+        base: Potential,
+        learned: Potential,
+        loss: EnergyForceLoss,
+        optimizer: OptimizerSettings,
+        scheduler: SchedulerSettings,
+    ) -> None:
+        super().__init__(learned, loss, optimizer, scheduler)
+        # Kept out of the module tree: the base is neither trained nor stored in the checkpoints of every epoch.
+        object.__setattr__(self, "base", base.requires_grad_(False).eval())
+
+    @property
+    def complete(self) -> Potential:
+        return SumPotential({"base": self.base, "delta": self.learned})  # type: ignore[dict-item]
+
+
+class ChargeAwareModule(PotentialModule):
+    """A short-range network and the Ewald energy of its charges; logs how large the charges are."""
+
+    def validation_step(self, batch: Data, index: int) -> None:
+        super().validation_step(batch, index)
+        with torch.no_grad():
+            from mlffx.data.graph import edges_of
+
+            charges = self.learned(batch, edges_of(batch))[keys.CHARGES]
+        self.log("val_charge_rms_e", charges.pow(2).mean().sqrt(), batch_size=n_graphs(batch))

@@ -1,0 +1,165 @@
+"""The run directory: where everything a run leaves behind is, and what it says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlffx.errors import UserError
+
+PACKAGES = (
+    "mlffx",
+    "torch",
+    "pytorch-lightning",
+    "torch-geometric",
+    "e3nn",
+    "ase",
+    "phonopy",
+    "symfc",
+    "numpy",
+    "scipy",
+)
+
+
+class RunDirectory:
+    """Paths and small files of one run.
+
+    ```
+    config.yaml  environment.json  status.json  metrics.csv  metrics.json
+    checkpoints/best.ckpt, last.ckpt         (one member)
+    members/0/..., members/1/...             (an ensemble; each laid out like a run of its own)
+    ```
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    def members(self, n: int) -> list[RunDirectory]:
+        """Directories of the members; the run itself where there is one only."""
+        return [self] if n == 1 else [RunDirectory(self.path / "members" / str(k)) for k in range(n)]
+
+    def start(
+        self, config: Mapping[str, Any], hashes: Mapping[str, str], base_config: Mapping[str, Any] | None = None
+    ) -> None:
+        """Create the directory with config.yaml, environment.json and, for a delta that trains its base, base.yaml.
+
+        Raises:
+            UserError: when it cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+            write_atomically(self.path / "environment.json", json.dumps(environment(hashes), indent=1))
+            if base_config is not None:
+                write_atomically(self.path / "base.yaml", yaml.safe_dump(dict(base_config), sort_keys=False))
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run directory ({error.strerror})", "set run_dir=...", self.path
+            ) from error
+
+    def set_status(self, state: str, **details: Any) -> None:
+        """status.json: `running`, `finished` or `failed`, and since when."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        write_atomically(self.path / "status.json", json.dumps({"state": state, "time": stamp, **details}, indent=1))
+
+    def status(self) -> str:
+        """State of the run, `absent` where there is none."""
+        try:
+            return json.loads((self.path / "status.json").read_text())["state"]
+        except (OSError, ValueError, KeyError):
+            return "absent"
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        write_atomically(self.path / "metrics.json", json.dumps(dict(metrics), indent=1))
+
+    def write_fit(self, fit: Mapping[str, Any]) -> None:
+        """fit.json: what least squares says of itself."""
+        write_atomically(self.path / "fit.json", json.dumps(dict(fit), indent=1))
+
+    def read_metrics(self) -> dict[str, Any]:
+        return json.loads((self.path / "metrics.json").read_text())
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved configuration.
+
+        Raises:
+            UserError: when this is no run directory.
+        """
+        try:
+            return yaml.safe_load(self.config.read_text())
+        except FileNotFoundError as error:
+            raise UserError(
+                "no run directory (no config.yaml)", "give the directory train.py wrote", self.path
+            ) from error
+        except yaml.YAMLError as error:
+            raise UserError("unreadable config.yaml", "restore it or train again", self.config) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is either the old one or the new one, never half of it."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def environment(hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Versions, commit, machine and data hashes."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "versions": versions,
+        "commit": _commit(),
+        "data": dict(hashes),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this code runs from, with a mark if it was changed."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def fingerprint(config: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
+    """Short hash of what decides the result of a run: its configuration and its data."""
+    text = json.dumps([config, dict(hashes)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,121 @@
+"""What a run learns: frames, targets and statistics, settled before any work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from mlffx.data import keys
+from mlffx.data.dataset import LabelledSet, load_dataset
+from mlffx.data.graph import build_graph
+from mlffx.data.splits import Split, split
+from mlffx.errors import UserError
+from mlffx.training.losses import force_weight
+from mlffx.training.settings import TrainSettings
+
+MEAN_NEIGHBOUR_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data set, split and targets of a run.
+
+    Attributes:
+        dataset: all levels.
+        split: frames.
+        energies: targets, [n_frames], eV: of the level, or its difference to the low level.
+        forces: targets, one [n_atoms, 3] a frame, eV/A; None where the targets have none.
+        low: the low level of a delta, else None.
+    """
+
+    dataset: LabelledSet
+    split: Split
+    energies: np.ndarray
+    forces: list[np.ndarray] | None
+    low: str | None
+
+    def graphs(self, cutoff: float, frames: np.ndarray | None = None) -> list[Data]:
+        """Labelled graphs of the frames (all by default), with ideal sites where the crystal is known."""
+        data, graphs = self.dataset, []
+        for k in range(len(data)) if frames is None else frames:
+            match = data.matches[k] if data.matches is not None else None
+            sites = (None, None) if match is None else (match.sites, match.site_type)
+            graph = build_graph(data.atoms[k], cutoff, *sites)
+            graph[keys.ENERGY] = torch.tensor([self.energies[k]], dtype=torch.float64)
+            if self.forces is not None:
+                graph[keys.FORCES] = torch.as_tensor(self.forces[k], dtype=torch.float64)
+            graph.frame = int(k)
+            graphs.append(graph)
+        return graphs
+
+    def energy_scale(self) -> float:
+        """Standard deviation of the target energies of the training frames, eV/atom."""
+        return max(float(np.std(self.energies[self.split.train] / self.dataset.n_atoms[self.split.train])), 1e-9)
+
+    def force_scale(self) -> float:
+        """Root mean square of the target forces of the training frames, eV/A; without forces a scale of the same size
+        from energies and displacements."""
+        if self.forces is not None:
+            return float(np.sqrt(np.mean([np.mean(self.forces[k] ** 2) for k in self.split.train])))
+        amplitude = float(np.sqrt(np.mean(self.dataset.amplitudes()[self.split.train] ** 2))) or 1.0
+        return self.energy_scale() / amplitude
+
+    def offsets(self) -> np.ndarray:
+        """Energy of each species, [n_species], eV: the least-norm solution of E = sum_i offset(species_i).
+
+        With one composition in the data the species cannot be told apart; the mean energy is then shared out in
+        proportion to their numbers (the least-norm solution), which is all that can be said.
+        """
+        frames = self.split.train
+        counts = np.array(
+            [[(self.dataset.atoms[k].numbers == z).sum() for z in self.dataset.species] for k in frames], dtype=float
+        )
+        return np.linalg.lstsq(counts, self.energies[frames], rcond=1e-8)[0]
+
+    def statistics(self, cutoff: float) -> dict[str, Any]:
+        """What architectures ask of the data: species, mean number of neighbours, crystal, whether forces are there."""
+        found: dict[str, Any] = {"species": self.dataset.species, "three_body": self.forces is not None}
+        graphs = self.graphs(cutoff, self.split.train[:MEAN_NEIGHBOUR_FRAMES])
+        found["mean_neighbours"] = float(np.mean([g.num_edges / g.num_nodes for g in graphs]))
+        if self.dataset.crystal is not None:
+            found["crystal"] = self.dataset.crystal.to_arrays()
+        return found
+
+
+def prepare(settings: TrainSettings) -> Task:
+    """Load the data and settle the targets.
+
+    Raises:
+        UserError: for labels a level does not have, frames that are missing, an empty split.
+    """
+    data = load_dataset(settings.data)
+    level, potential = settings.level.name, settings.potential
+    data.require(level)
+    low = None
+    if potential.kind == "delta":
+        low = potential.low or data.low
+        data.require(low)
+        if low == level:
+            raise UserError(f"a delta from '{low}' to itself", "take another level, or potential=direct", "level")
+    has_forces = all("forces" in data.levels[name].labels for name in filter(None, (level, low)))
+    if force_weight(settings.loss, has_forces) > 0 and not has_forces:
+        for name in filter(None, (level, low)):
+            data.require(name, "forces")
+    energies = data.energies[level] if low is None else data.difference(level, low)
+    forces = None
+    if has_forces and force_weight(settings.loss, has_forces) > 0:
+        forces = data.forces[level]
+        if low is not None:
+            forces = [f - g for f, g in zip(forces, data.forces[low], strict=True)]
+    return Task(data, _split(settings, data, energies), energies, forces, low)
+
+
+def _split(settings: TrainSettings, data: LabelledSet, energies: np.ndarray) -> Split:
+    sizes = [settings.data.get(key) for key in ("train_size", "validation_size", "test_size")]
+    seed = settings.data.get("split_seed")
+    frames = np.flatnonzero(np.isfinite(energies))
+    return split(data.amplitudes(), frames, *sizes, seed=settings.seed if seed is None else int(seed))

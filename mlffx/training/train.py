@@ -1,0 +1,128 @@
+"""A training run from settings to run directory: prepare, base, members, metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mlffx.errors import UserError
+from mlffx.potentials.base import Potential
+from mlffx.potentials.build import load_potential
+from mlffx.training.base import base_members
+from mlffx.training.closed_form import fit_in_closed_form, is_closed_form
+from mlffx.training.members import fit_member, fit_members_in_parallel
+from mlffx.training.metrics import held_out_errors
+from mlffx.training.run_directory import RunDirectory, fingerprint
+from mlffx.training.settings import TrainSettings
+from mlffx.training.task import Task, prepare
+
+
+def train(
+    config: Mapping[str, Any], base_config: Mapping[str, Any] | None = None, directory: Path | None = None
+) -> Path:
+    """Train what a composed configuration describes.
+
+    Args:
+        config: plain mapping, as composed from conf/train.yaml.
+        base_config: configuration of the base, for delta potentials with potential.base=train.
+        directory: where to; None takes config["run_dir"].
+
+    Returns:
+        The run directory.
+
+    Raises:
+        UserError: for anything wrong with the configuration or the data, before work starts.
+    """
+    settings = TrainSettings.read(config)
+    task = prepare(settings)
+    run = RunDirectory(directory or settings.run_dir)
+    if run.status() == "finished":
+        raise UserError("this run is finished", "evaluate it, or set another run_dir", run.path)
+    console = Console(stderr=True)
+    base = base_members(settings, lambda: train_cached(base_config or {}, settings.cache_dir, console))
+    run.start(config, task.dataset.hashes, base_config)
+    run.set_status("running")
+    began = time.perf_counter()
+    try:
+        _announce(console, settings, task, run)
+        _fit_members(config, settings, task, run, base)
+        metrics = _collect(settings, task, run)
+        run.write_metrics(metrics | {"train_seconds": round(time.perf_counter() - began, 2)})
+        run.set_status("finished")
+    except BaseException as error:
+        run.set_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", reason=str(error))
+        raise
+    _report(console, metrics, run)
+    return run.path
+
+
+def train_cached(config: Mapping[str, Any], cache_dir: str, console: Console) -> Path:
+    """The base's run directory, trained unless one with the same configuration and data is finished already."""
+    settings = TrainSettings.read(config)
+    hashes = prepare(settings).dataset.hashes
+    ignored = ("run_dir", "cache_dir", "logger")
+    decisive = {k: v for k, v in config.items() if k not in ignored}
+    decisive["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
+    path = Path(cache_dir) / f"{settings.data['name']}-{settings.level.name}-{fingerprint(decisive, hashes)}"
+    if RunDirectory(path).status() == "finished":
+        console.print(f"base: {path} (found in the cache)")
+        return path
+    console.print(f"base: {settings.potential.kind} {settings.model['name']} on {settings.level.name}, into {path}")
+    return train(config, directory=path)
+
+
+def _fit_members(
+    config: Mapping[str, Any], settings: TrainSettings, task: Task, run: RunDirectory, base: list[Potential] | None
+) -> None:
+    """Each member that is not finished yet; networks several at a time, one thread each."""
+    directories = run.members(settings.ensemble)
+    waiting = [k for k, d in enumerate(directories) if d.status() != "finished"]
+    if is_closed_form(settings):
+        for k in waiting:
+            fit_in_closed_form(settings, task, k, directories[k], base[k] if base else None)
+            directories[k].set_status("finished")
+        return
+    workers = min(settings.trainer.workers or torch.get_num_threads(), len(waiting))
+    if workers > 1 and settings.trainer.devices == 1 and settings.trainer.accelerator == "cpu":
+        fit_members_in_parallel(config, waiting, directories, base, workers)
+    else:
+        for k in waiting:
+            fit_member(settings, task, k, directories[k], base[k] if base else None)
+
+
+def _collect(settings: TrainSettings, task: Task, run: RunDirectory) -> dict[str, Any]:
+    """Mean of the members' held-out errors, and those of each."""
+    found = []
+    for directory in run.members(settings.ensemble):
+        potential = load_potential(directory.best).set_precision(torch.float64)
+        found.append(held_out_errors(potential, task, settings.level.name))
+    keys = found[0].keys()
+    metrics: dict[str, Any] = {k: float(np.mean([m[k] for m in found])) for k in keys}
+    if settings.ensemble > 1:
+        metrics["members"] = found
+    return metrics | {"train_frames": len(task.split.train), "ensemble": settings.ensemble}
+
+
+def _announce(console: Console, settings: TrainSettings, task: Task, run: RunDirectory) -> None:
+    kind = settings.potential.kind if task.low is None else f"{settings.level.name} - {task.low}"
+    split = task.split
+    labels = "energies and forces" if task.forces is not None else "energies"
+    console.print(
+        f"{settings.data['name']}: {kind}, {settings.model['name']}, {labels} of {len(split.train)} frames "
+        f"({len(split.validation)} to validate, {len(split.test)} to test), {settings.ensemble} member(s), into {run.path}"
+    )
+
+
+def _report(console: Console, metrics: Mapping[str, Any], run: RunDirectory) -> None:
+    table = Table("held-out error", "", title=str(run.path))
+    for key, value in metrics.items():
+        if key.startswith("test_") and not key.endswith("frames"):
+            table.add_row(key.removeprefix("test_"), f"{value:.3f}")
+    console.print(table)

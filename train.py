@@ -1,0 +1,18 @@
+"""Train a potential: `python train.py experiment=diamond_delta level=ccsdt`; `python train.py --help` explains."""
+
+from __future__ import annotations
+
+import sys
+
+from mlffx.compose import run_checked
+
+
+def main() -> None:
+    """Compose, check, and call the package."""
+    from mlffx.training.entry import entry_point
+
+    entry_point(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run_checked(main)
