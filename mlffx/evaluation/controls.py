@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from mlffx.evaluation.figures.energies import EnergyResiduals
-from mlffx.evaluation.uncertainty import Estimate, combine
+from mlffx.evaluation.spectra import Spectra
+from mlffx.evaluation.uncertainty import Estimate, combine, z_scores
 
 Word = Literal["pass", "fail", "inconclusive"]
 
@@ -151,3 +152,42 @@ def residual_trend(data: EnergyResiduals) -> Verdict:
     if word == "pass" and not at_floor and len(r) < 20:
         word = "inconclusive"
     return Verdict("residuals", title, word, statement, numbers)
+
+
+def truth_recovered(model: Spectra, truth: Spectra, tolerance: float = 0.02, n_sigma: float = 2.0) -> Verdict:
+    """On an analytic twin: true phonons within the tolerance, and inside the error bars.
+
+    Args:
+        tolerance: relative, of every labelled frequency.
+        n_sigma: 95 % of the true values should lie within this many sigma.
+    """
+    values, sigmas, truths, names = [], [], [], []
+    for label, point in model.points.items():
+        if label not in truth.points:
+            continue
+        estimate, exact = point.estimate(), truth.points[label]
+        for i, branch in enumerate(point.branches):
+            if branch in exact.branches:
+                values.append(float(estimate.mean[i]))
+                sigmas.append(float(estimate.sigma[i]))
+                truths.append(float(exact.frequencies[:, exact.branches.index(branch)].mean()))
+                names.append(f"{label} {branch}")
+    relative = np.abs(np.array(values) - truths) / np.abs(truths)
+    worst = int(relative.argmax())
+    z = z_scores(np.array(values), np.array(sigmas), np.array(truths))
+    inside = float((np.abs(z) <= n_sigma).mean()) if len(z) else float("nan")
+    numbers = {
+        "largest_relative_error": float(relative[worst]),
+        "at": names[worst],
+        "within_2_sigma": None if np.isnan(inside) else inside,
+        "modes": len(values),
+        "largest_error_cm1": float(np.abs(np.array(values) - truths).max()),
+    }
+    title = "The twin's true phonons are recovered"
+    statement = f"largest error {100 * relative[worst]:.2f} % ({names[worst]})"
+    if relative[worst] > tolerance:
+        return Verdict("truth", title, "fail", statement, numbers)
+    if np.isnan(inside):
+        return Verdict("truth", title, "inconclusive", statement + "; no error bars to check", numbers)
+    statement += f"; {100 * inside:.0f} % of {len(z)} true frequencies within 2 sigma"
+    return Verdict("truth", title, "pass" if inside >= 0.85 else "fail", statement, numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import spglib
@@ -34,6 +35,10 @@ class Experiment:
     harmonic: list[Measured]
     notes: list[str]
 
+    def labelled_for(self, isotope: str) -> list[Measured]:
+        """Values at labelled points of one isotope."""
+        return [m for m in self.labelled if m.isotope == isotope]
+
     def isotopes(self) -> list[str]:
         """Isotopic compositions with values at labelled points, natural first."""
         found = dict.fromkeys(m.isotope for m in self.labelled)
@@ -56,7 +61,8 @@ def experiment(material: str, crystal: Crystal) -> Experiment:
         crystal: whose reciprocal lattice the q-points are converted to.
     """
     table = reference(material)
-    labelled, elsewhere = [], []
+    labelled: list[Measured] = []
+    elsewhere: list[Measured] = []
     for m in table.frequencies(kinds=KINDS):
         if m.isotope == "7LiH":  # the shell model's prediction for another mass is nobody's measurement
             continue
@@ -118,7 +124,8 @@ def _on_segments(star: np.ndarray, path: BandPath, on_path: np.ndarray) -> list[
 
 def _rotations(crystal: Crystal) -> np.ndarray:
     """Point group with inversion (time reversal) as Cartesian matrices that act on row vectors, [n, 3, 3]."""
-    found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, crystal.numbers), symprec=1e-5)
+    cell: Any = (crystal.cell, crystal.scaled_positions, crystal.numbers)
+    found: Any = spglib.get_symmetry(cell, symprec=1e-5)
     columns = crystal.cell.T
     proper = np.array([(columns @ r @ np.linalg.inv(columns)).T for r in found["rotations"]])
     return np.concatenate([proper, -proper])

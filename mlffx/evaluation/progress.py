@@ -38,7 +38,7 @@ class Tracker:
 
 
 def frequency_table(rows: Sequence[Row], title: str, low_name: str | None, model_name: str) -> Table:
-    """Low level, model with sigma, and experiment at GAMMA, X and L (at every labelled point if none of these is there)."""
+    """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there)."""
     labels = [label for label in CONSOLE_LABELS if any(r.q_label == label for r in rows)] or list(LABELS)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, side in (("q", "left"), ("branch", "left")):

@@ -1,0 +1,256 @@
+"""The files of `evaluation/`: phonons.json, comparison.csv, phonopy_params.yaml, spectra.npz, figures, report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+
+from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
+from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.dispersion import dispersion
+from mlffx.evaluation.figures.energies import parity, residual_against_amplitude
+from mlffx.evaluation.figures.shifts import mode_shifts
+from mlffx.evaluation.harmonic import PhononSettings
+from mlffx.evaluation.members import Members
+from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, flatten, with_sigma, write_report
+from mlffx.evaluation.spectra import LabelledPoint, save_spectra
+from mlffx.lattice.phonons import Phonons
+from mlffx.training.run_directory import write_atomically
+
+if TYPE_CHECKING:
+    from mlffx.evaluation.run import Evaluation
+
+PROJECTED = "space group, permutation and acoustic sum rule at once (symfc projector)"
+
+
+def protocol(phonons: Phonons, settings: PhononSettings, members: Members, differs: float | None) -> dict[str, Any]:
+    """Everything the frequencies depend on besides the potential; the keys other programs look for come first."""
+    found = phonons.protocol().to_dict()
+    mesh = [int(n) for n in np.broadcast_to(np.asarray(settings.mesh), 3)]
+    return {
+        "method": found.pop("method"),
+        "displacement": found.pop("displacement"),
+        "supercell": found.pop("supercell"),
+        "supercell_atoms": found.pop("supercell_atoms"),
+        "symmetrisation": PROJECTED if found.pop("symmetrised") else "none",
+        "raw_violations": found.pop("raw_violations"),
+        "nac": found.pop("nac"),
+        "mesh": mesh,
+        "masses": found.pop("masses"),
+        "isotope": found.pop("isotope"),
+        "lattice_constant": found.pop("lattice_constant"),
+        "cell": found.pop("cell"),
+        "package_versions": found.pop("versions"),
+        "finite_displacement_vs_autodiff_eV_per_A2": differs,
+        "members": len(members.potentials),
+        "spread_from": members.kind,
+        "units": {"displacement": "A", "lattice_constant": "A", "masses": "amu", "raw_violations": "eV/A^2"},
+    } | {k: v for k, v in found.items() if k != "mesh"}
+
+
+def write_numbers(e: Evaluation) -> None:
+    """phonons.json, comparison.csv, phonopy_params.yaml, spectra.npz."""
+    write_csv(e.rows, e.directory / "comparison.csv")
+    write_atomically(e.directory / "phonons.json", json.dumps(phonons_json(e), indent=1, allow_nan=False))
+    e.phonons.save(e.directory / "phonopy_params.yaml")
+    save_spectra(
+        {name: s for name, s in (("model", e.model), ("low_level", e.low_level), ("exact", e.truth)) if s is not None},
+        e.directory / "spectra.npz",
+    )
+
+
+def phonons_json(e: Evaluation) -> dict[str, Any]:
+    """Content of phonons.json; every frequency in cm-1, sigma null where it is not known."""
+    content: dict[str, Any] = {
+        "material": e.material,
+        "isotope": e.model.isotope,
+        "name": e.model.name,
+        "level": e.settings.level.name,
+        "low_level": e.low_name,
+        "frequencies_cm1": frequencies_json(e.model),
+        "low_level_cm1": None if e.low_level is None else frequencies_json(e.low_level),
+        "shift_cm1": None if e.low_level is None else shifts(e.model, e.low_level),
+        "exact_cm1": None if e.truth is None else frequencies_json(e.truth),
+        "isotopes": {name: {"frequencies_cm1": frequencies_json(pair[0])} for name, pair in e.isotopes.items()},
+        "imaginary_modes": e.model.imaginary(),
+        "harmonic_experiment": [
+            {"label": m.label, "branch": m.branch, "cm1": m.cm1, "sigma": m.sigma_cm1, "source": m.source}
+            for m in e.experiment.harmonic
+        ],
+        "scores": {g: {k: asdict(s) for k, s in columns.items()} for g, columns in e.scores.items()},
+        "verdicts": [asdict(v) for v in e.verdicts],
+        "warnings": e.warnings,
+        "protocol": e.protocol,
+    }
+    return _plain(content)
+
+
+def write_figures(e: Evaluation) -> list[PageFigure]:
+    """PDF and PNG of each figure beside the numbers; returns those for the report (its dispersion is interactive)."""
+    out = e.directory / "figures"
+    series = [e.model] if e.truth is None else [e.model, e.truth]
+    drawn = dispersion(
+        series, e.low_level, [*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere], e.title
+    )
+    style.save(drawn, e.directory / "dispersion")
+    pages: list[PageFigure] = []
+
+    def add(name: str, title: str, caption: str, figure: Figure) -> None:
+        paths = style.save(figure, out / name)
+        pages.append(PageFigure(title, caption, paths[1]))
+
+    if e.low_level is not None:
+        moved = shifts(e.model, e.low_level)
+        caption = f"Model minus {e.low_level.name}, member by member, so that what both share cancels."
+        add("shifts", "Shift per mode", caption, mode_shifts({e.model.name: moved}, e.low_level.name))
+    if e.residuals is not None:
+        quantity = "energy" if e.low_level is None else "energy difference"
+        add("parity", "Parity", f"Predicted against labelled {quantity}.", parity(e.residuals, quantity))
+        caption = "Flat at the noise of the labels: nothing left to learn. Growing with amplitude: a missing term."
+        add("residuals", "Residual against amplitude", caption, residual_against_amplitude(e.residuals))
+    return pages
+
+
+def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
+    """report.html."""
+    models = [e.model] if e.truth is None else [e.model, e.truth]
+    page = Page(
+        title=e.title,
+        subtitle=_subtitle(e),
+        tiles=_tiles(e),
+        rows=e.rows,
+        model_name=e.model.name,
+        low_name=e.low_name,
+        series=colours(models, e.low_level),
+        measured=[*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere],
+        training=_training(e),
+        protocol=list(flatten(e.protocol)),
+        verdicts=e.verdicts,
+        scores=e.scores,
+        warnings=e.warnings,
+        notes=_notes(e),
+        figures=figures,
+        files=[PageFile(e.directory / name) for name in ("comparison.csv", "phonons.json")],
+        texts=[("config.yaml of the run", yaml.safe_dump(e.run.read_config(), sort_keys=False))],
+        commands=_commands(e, command),
+    )
+    write_report(page, e.directory / "report.html")
+
+
+def _subtitle(e: Evaluation) -> str:
+    count = {"single": "one potential", "posterior": f"{e.model.n_members} draws from the posterior"}
+    spread = count.get(e.members.kind, f"{e.model.n_members} members")
+    return (
+        f"Harmonic phonons of {e.material.replace('_', ' ')} ({e.model.isotope} isotopes) at a = "
+        f"{e.protocol['lattice_constant']:.4f} Å; {spread}."
+    )
+
+
+def _tiles(e: Evaluation) -> list[Tile]:
+    """The highest optical mode at GAMMA first, then what it is to be held against."""
+    label = "GAMMA" if "GAMMA" in e.model.points else next(iter(e.model.points))
+    point = e.model.points[label]
+    i = int(point.estimate().mean.argmax())
+    tiles = [_tile(e.model.name, point, i, f"cm⁻¹, {style.greek(label)} {point.branches[i]}")]
+    for spectrum in (e.low_level, e.truth):
+        if spectrum is not None:
+            other = spectrum.points[label]
+            j = other.branches.index(point.branches[i]) if point.branches[i] in other.branches else i
+            tiles.append(_tile(spectrum.name, other, j, "low level" if spectrum is e.low_level else "analytic twin"))
+    if e.low_level is not None:
+        shift = shifts(e.model, e.low_level).get(label, {}).get(point.branches[i])
+        if shift is not None and shift["mean"] is not None:
+            spread = "" if shift["sigma"] is None else f" ± {shift['sigma']:.1f}"
+            tiles.append(Tile("shift", f"{shift['mean']:+.1f}{spread}", f"against {e.low_level.name}"))
+    rows = [r for r in e.rows if r.q_label == label and r.branch == point.branches[i] and r.experiment_cm1 is not None]
+    if rows and rows[0].experiment_cm1 is not None:
+        tiles.append(
+            Tile("experiment", with_sigma(rows[0].experiment_cm1, rows[0].experiment_sigma_cm1), "as measured")
+        )
+    for m in e.experiment.harmonic:
+        if m.label == label:
+            tiles.append(Tile("experiment, harmonic", with_sigma(m.cm1, m.sigma_cm1), "anharmonic shift removed"))
+    if e.residuals is not None and e.residuals.held_out.any():
+        what = "difference" if e.low_level is not None else "energy"
+        tiles.append(Tile("held-out error", f"{e.residuals.mae(True):.3f}", f"meV/atom, {what}"))
+    return tiles
+
+
+def _tile(name: str, point: LabelledPoint, i: int, note: str) -> Tile:
+    estimate = point.estimate()
+    sigma = float(estimate.sigma[i])
+    return Tile(name, with_sigma(float(estimate.mean[i]), None if np.isnan(sigma) else sigma), note)
+
+
+def _training(e: Evaluation) -> list[tuple[str, str]]:
+    s, metrics = e.settings, read_json(e.run.path / "metrics.json")
+    environment = read_json(e.run.path / "environment.json")
+    lines = [
+        ("data", f"{s.data.get('name')} ({s.data.get('kind')})"),
+        ("level of theory", s.level.name),
+        ("potential", s.potential.kind + (f", fitted by {s.potential.fit}" if s.potential.kind == "delta" else "")),
+        ("low level", e.low_name or "none (direct)"),
+        ("model", ", ".join(f"{k} {v}" for k, v in s.model.items())),
+        ("ensemble", f"{s.ensemble} (seed {s.seed}, training sets: {s.resample})"),
+    ]
+    if e.residuals is not None:
+        held, fitted = int(e.residuals.held_out.sum()), int((~e.residuals.held_out).sum())
+        lines.append(("labelled structures", f"{fitted} to fit and choose with, {held} held out"))
+        if e.residuals.noise is not None:
+            lines.append(("noise of the labels", f"{e.residuals.noise:.3f} meV/atom (estimated from the data alone)"))
+    lines += [(f"metric: {k}", v) for k, v in flatten(metrics) if _is_number(v)]
+    lines += [(f"file {name}", f"git blob {h}") for name, h in environment.get("data", {}).items()]
+    return lines
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _notes(e: Evaluation) -> list[str]:
+    here = (
+        f"Calculated: harmonic, {e.model.isotope} masses, lattice constant {e.protocol['lattice_constant']:.4f} Å; "
+        "zero-point, thermal and volume shifts are not included."
+    )
+    return [here, *e.experiment.notes]
+
+
+def _commands(e: Evaluation, command: str) -> list[str]:
+    environment = read_json(e.run.path / "environment.json")
+    lines = []
+    if environment.get("commit"):
+        lines.append(f"git checkout {str(environment['commit']).removesuffix('+changes')}")
+    lines.append(str(environment.get("command") or "python train.py ...   # see config.yaml below"))
+    lines.append(command or f"python evaluate.py run={e.run.path}")
+    return lines
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file; empty when there is none."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as Python's, NaN as null: strict JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

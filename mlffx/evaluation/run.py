@@ -1,0 +1,276 @@
+"""Evaluation of one run: from its checkpoints to `evaluation/` with numbers, figures and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mlffx.data.crystal import Crystal
+from mlffx.data.noise import estimate_noise
+from mlffx.data.twin import twin_potentials
+from mlffx.errors import UserError
+from mlffx.evaluation import outputs
+from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
+from mlffx.evaluation.controls import Verdict, residual_trend, truth_recovered
+from mlffx.evaluation.figures.energies import EnergyResiduals
+from mlffx.evaluation.harmonic import PhononSettings, disagreement, force_constants, mean_constants, spectra
+from mlffx.evaluation.labels import residuals
+from mlffx.evaluation.measured import NOTHING, Experiment, experiment, known_material, masses_for, place
+from mlffx.evaluation.members import Members, gather
+from mlffx.evaluation.progress import Tracker, frequency_table
+from mlffx.evaluation.spectra import Spectra
+from mlffx.lattice.isotopes import masses_of
+from mlffx.lattice.phonons import Phonons
+from mlffx.training.run_directory import RunDirectory
+from mlffx.training.settings import TrainSettings
+from mlffx.training.task import Task, prepare
+
+CROSS_CHECK = 1e-2  # eV/A^2; displaced supercells and automatic differentiation further apart than this are a warning
+SUM_RULE = 1e-2  # eV/A^2
+
+
+@dataclass
+class Evaluation:
+    """Everything found out about one run.
+
+    Attributes:
+        run: its directory.
+        settings: of its training.
+        phonon_settings: of this evaluation.
+        material: name of the data set.
+        model, low_level, truth: spectra with the masses asked for; low_level of a delta only, truth of a twin only.
+        isotopes: isotope -> (model, low level), for measurements on other isotopes.
+        phonons: of the mean force constants.
+        members: potentials evaluated.
+        rows: of comparison.csv; scores of them by group.
+        experiment: measured values, placed on the path.
+        residuals: of the energies; None where the data is not at hand.
+        protocol: everything the numbers depend on.
+        verdicts: of controls.
+        warnings: what must not be overlooked.
+    """
+
+    run: RunDirectory
+    settings: TrainSettings
+    phonon_settings: PhononSettings
+    material: str
+    model: Spectra
+    low_level: Spectra | None
+    truth: Spectra | None
+    isotopes: dict[str, tuple[Spectra, Spectra | None]]
+    phonons: Phonons
+    members: Members
+    rows: list[Row]
+    scores: dict[str, dict[str, Score]]
+    experiment: Experiment
+    residuals: EnergyResiduals | None
+    protocol: dict[str, Any]
+    verdicts: list[Verdict] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        return self.run.path / "evaluation"
+
+    @property
+    def low_name(self) -> str | None:
+        return None if self.low_level is None else self.low_level.name
+
+    @property
+    def title(self) -> str:
+        return f"{self.material.replace('_', ' ')}: {self.model.name}"
+
+
+def evaluate(
+    run: Path | str,
+    phonons: PhononSettings | None = None,
+    *,
+    reference: str = "auto",
+    samples: int = 16,
+    verdicts: Sequence[Verdict] = (),
+    progress: bool | None = None,
+    command: str = "",
+) -> Evaluation:
+    """Evaluate a run and write `RUN_DIR/evaluation/`.
+
+    Args:
+        run: directory `train.py` wrote.
+        phonons: how phonons are computed; the defaults suit cubic crystals.
+        reference: table of measured values; `auto` takes that of the data set's name, `none` compares with nothing.
+        samples: draws from the posterior of potentials that were fitted in closed form.
+        verdicts: of controls that ran before; they go into the report.
+        progress: bars; None shows them on a terminal.
+        command: the line that started this, for the report.
+
+    Raises:
+        UserError: for a directory that is no run, unreadable checkpoints, a data set without a crystal.
+    """
+    result = compute(run, phonons or PhononSettings(), reference, samples, Tracker(progress))
+    result.verdicts += verdicts
+    write(result, command)
+    return result
+
+
+def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: int, track: Tracker) -> Evaluation:
+    """All numbers of an evaluation; writes nothing."""
+    directory = RunDirectory(run)
+    settings = TrainSettings.read(directory.read_config())
+    members = gather(directory.path, samples)
+    task = prepare(settings)
+    crystal = crystal_of(task, members)
+    measured = _experiment(reference, str(settings.data.get("name", "")), crystal)
+    bases = members.low_level()
+
+    high_constants = force_constants(members.potentials, crystal, phonons, track)
+    low_constants = None if bases is None else force_constants(bases, crystal, phonons, track)
+    model = spectra(run_name(settings), high_constants, phonons, track)
+    low_name = task.low or task.dataset.low
+    low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track)
+    placed = place(
+        [m for m in measured.labelled + measured.elsewhere if m.isotope == model.isotope], model.path, crystal
+    )
+    others = _other_isotopes(measured, model, high_constants, low_constants, low_name, phonons, track)
+    rows = compare(_material(settings), model, low, measured.labelled)
+    for other, other_low in others.values():
+        rows += compare(_material(settings), other, other_low, measured.labelled)
+    average = Phonons(
+        mean_constants(high_constants), masses_of(crystal.numbers, phonons.isotopes), phonons.nac, model.isotope
+    )
+    differs = disagreement(members.potentials[0], crystal, phonons, high_constants[0]) if phonons.cross_check else None
+    evaluation = Evaluation(
+        run=directory,
+        settings=settings,
+        phonon_settings=phonons,
+        material=_material(settings),
+        model=model,
+        low_level=low,
+        truth=_truth(settings, crystal, phonons, track),
+        isotopes=others,
+        phonons=average,
+        members=members,
+        rows=rows,
+        scores=score_groups(rows),
+        experiment=replace(measured, elsewhere=[m for m in placed if m not in measured.labelled]),
+        residuals=_residuals(members, bases, task, settings, track),
+        protocol=outputs.protocol(average, phonons, members, differs),
+    )
+    _judge(evaluation, measured.labelled, differs)
+    return evaluation
+
+
+def write(result: Evaluation, command: str = "") -> None:
+    """`evaluation/`: phonons.json, comparison.csv, phonopy_params.yaml, spectra.npz, figures and report.html."""
+    result.directory.mkdir(parents=True, exist_ok=True)
+    outputs.write_numbers(result)
+    figures = outputs.write_figures(result)
+    outputs.write_page(result, figures, command)
+
+
+def show(result: Evaluation, console: Console | None = None) -> None:
+    """The table at GAMMA, X and L, then every warning and verdict."""
+    console = console or Console()
+    console.print(frequency_table(result.rows, result.title, result.low_name, result.model.name))
+    for verdict in result.verdicts:
+        console.print(f"{verdict.word:>12}  {verdict.title}: {verdict.statement}", highlight=False)
+    for line in result.warnings:
+        console.print(f"[bold red]note[/]  {line}", highlight=False)
+    console.print(f"report: {result.directory / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def run_name(settings: TrainSettings) -> str:
+    """Name of a run in legends: level, potential, fit, model."""
+    parts = [settings.level.name.upper().replace("CCSDT", "CCSD(T)")]
+    potential = settings.potential
+    parts.append(potential.kind.replace("_", "-"))
+    if potential.kind == "delta" and settings.model["name"] != "force_constants":
+        parts.append(f"({settings.model['name']}, {potential.fit})")
+    else:
+        parts.append(f"({settings.model['name']})")
+    return " ".join(parts)
+
+
+def crystal_of(task: Task, members: Members) -> Crystal:
+    """The ideal crystal: of the data set, or of the potential."""
+    crystal = task.dataset.crystal or next((p.crystal for p in members.potentials if p.crystal is not None), None)
+    if crystal is None:
+        raise UserError("phonons need the ideal crystal", "declare data.crystal", "data.crystal")
+    return crystal
+
+
+def _material(settings: TrainSettings) -> str:
+    return str(settings.data.get("name") or settings.data.get("kind"))
+
+
+def _experiment(wanted: str, data_name: str, crystal: Crystal) -> Experiment:
+    material = known_material(data_name) if wanted == "auto" else None if wanted in ("none", "None", "") else wanted
+    return NOTHING if material is None else experiment(material, crystal)
+
+
+def _other_isotopes(
+    measured: Experiment,
+    model: Spectra,
+    high: Sequence,
+    low: Sequence | None,
+    low_name: str,
+    settings: PhononSettings,
+    track: Tracker,
+) -> dict[str, tuple[Spectra, Spectra | None]]:
+    """Spectra with the masses of measurements on other isotopes; the force constants are the same."""
+    found: dict[str, tuple[Spectra, Spectra | None]] = {}
+    for isotope in measured.isotopes():
+        if isotope == model.isotope:
+            continue
+        other = replace(settings, isotopes=masses_for(isotope))
+        pair = spectra(model.name, high, other, track, density_of_states=False)
+        low_pair = None if low is None else spectra(low_name.upper(), low, other, track, density_of_states=False)
+        named = replace(pair, isotope=isotope)
+        found[isotope] = (named, None if low_pair is None else replace(low_pair, isotope=isotope))
+    return found
+
+
+def _truth(settings: TrainSettings, crystal: Crystal, phonons: PhononSettings, track: Tracker) -> Spectra | None:
+    """Exact phonons of the level, known for analytic twins."""
+    if settings.data.get("kind") != "twin":
+        return None
+    exact = twin_potentials(settings.data)[settings.level.name]
+    return spectra("exact", force_constants([exact], crystal, phonons, track), phonons, track)
+
+
+def _residuals(
+    members: Members, bases: Sequence | None, task: Task, settings: TrainSettings, track: Tracker
+) -> EnergyResiduals:
+    noise = None
+    if task.low is not None:
+        estimate = estimate_noise(task.dataset, settings.level.name, task.low)
+        noise = None if estimate is None else estimate.sigma
+    subset = members.potentials[:8]  # the mean over draws has settled long before; this is the slow part
+    return residuals(list(track(subset, "energies")), bases, task.dataset, task.energies, task.split, noise)
+
+
+def _judge(e: Evaluation, measured: Sequence[Measured], differs: float | None) -> None:
+    """Verdicts that cost nothing, and everything a reader must be warned of."""
+    if e.residuals is not None:
+        e.verdicts.append(residual_trend(e.residuals))
+    if e.truth is not None:
+        e.verdicts.append(truth_recovered(e.model, e.truth))
+    for mode in e.model.imaginary():
+        e.warnings.append(f"imaginary mode: {mode['branch']} at {mode['q']}, {mode['cm1']} cm-1")
+    if e.model.n_members == 1:
+        e.warnings.append("one potential, so no sigma: train with ensemble=4 (or more)")
+    if differs is not None and differs > CROSS_CHECK:
+        e.warnings.append(
+            f"displaced supercells and automatic differentiation differ by {differs:.2g} eV/A^2: not smooth enough "
+            "at the perfect crystal, or a displacement too large"
+        )
+    raw = e.phonons.force_constants.raw
+    if raw.get("acoustic_sum_rule", 0.0) > SUM_RULE:
+        e.warnings.append(f"the raw force constants violate the sum rule by {raw['acoustic_sum_rule']:.2g} eV/A^2")
+    if raw.get("residual_force", 0.0) > 1e-3:
+        e.warnings.append(f"residual force of {raw['residual_force']:.2g} eV/A at the ideal sites")
+    for spectrum in [e.model, *[pair[0] for pair in e.isotopes.values()]]:
+        for m in unmatched(spectrum, measured):
+            e.warnings.append(f"no branch for the measured {m.label} {m.branch} ({m.isotope}, {m.cm1:.0f} cm-1)")
