@@ -30,9 +30,6 @@ class BesselBasis(nn.Module):
     def __init__(self, n_radial: int, cutoff: float, envelope_power: int = 6) -> None:
         super().__init__()
         self.cutoff, self.power, self.n_radial = cutoff, envelope_power, n_radial
-        self.register_buffer(
-            "frequencies", torch.arange(1, n_radial + 1, dtype=torch.float64) * math.pi, persistent=False
-        )
 
     def forward(self, lengths: Tensor) -> Tensor:
         """[n_edges] in A -> [n_edges, n_radial]."""
@@ -43,7 +40,7 @@ class BesselBasis(nn.Module):
 
 
 class GaussianBasis(nn.Module):
-    """exp(-(r - mu_n)^2 / (2 d^2)) with n_radial centres mu_n from `start` to the cutoff, d apart (Schuett et al., 2017).
+    """exp(-(r - mu_n)^2 / (2 d^2)) with centres mu_n from `start` to the cutoff, d apart (Schuett et al., 2017).
 
     Not zero at the cutoff: what is made of it is multiplied by `polynomial_envelope`.
     """

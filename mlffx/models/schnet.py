@@ -1,8 +1,9 @@
-"""SchNet: continuous-filter convolutions on invariant features (Schuett et al., NIPS 2017; J. Chem. Phys. 148, 241722, 2018).
+"""SchNet: continuous-filter convolutions on invariant features.
 
-The filter W(r) = W_2 ssp(W_1 g(r) + b_1) + b_2 is multiplied by a smooth envelope, so that energies are twice continuously
-differentiable at the cutoff. Its last layer is linear: the sums over neighbours are taken for each hidden function of the
-filter network first, and weighted by W_2 after (`mlffx.models.neighbourhood`).
+Schuett et al., NIPS 2017; J. Chem. Phys. 148, 241722 (2018). The filter W(r) = W_2 ssp(W_1 g(r) + b_1) + b_2 is
+multiplied by a smooth envelope, so that energies are twice continuously differentiable at the cutoff. Its last layer is
+linear: the sums over neighbours are taken for each hidden function of the filter network first, and weighted by W_2
+after (`mlffx.models.neighbourhood`).
 """
 
 from __future__ import annotations
@@ -76,6 +77,11 @@ class SchNet(AtomicModel):
         self.basis = GaussianBasis(n_radial, cutoff)
         self.convolutions = nn.ModuleList(Convolution(n_hidden, n_radial, n_filter) for _ in range(n_interactions))
         self.head = nn.Sequential(nn.Linear(n_hidden, n_hidden // 2), ShiftedSoftplus(), nn.Linear(n_hidden // 2, 1))
+        for layer in self.modules():  # as in the paper; with torch's default the energy hardly depends on the positions
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def describe(self, graph: Data, edges: Edges) -> Tensor:
         near = Neighbourhood(graph, edges)

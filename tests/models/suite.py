@@ -43,7 +43,7 @@ class ModelSuite:
         species: atomic numbers of the model; those of the crystal when empty.
         materials: crystals the architecture is tested on.
         without_gradient: parameters that an energy does not depend on, each with the reason in a comment.
-        learning_rate: of the training tests.
+        learning_rate, training_steps: of the training tests (Adam).
         float32_tolerance: of energies and forces, relative to the largest force and to the scale an atom.
     """
 
@@ -52,6 +52,7 @@ class ModelSuite:
     materials: ClassVar[tuple[str, ...]] = ("diamond", "rocksalt")
     without_gradient: ClassVar[frozenset[str]] = frozenset()
     learning_rate: ClassVar[float] = 5e-3
+    training_steps: ClassVar[int] = 60
     float32_tolerance: ClassVar[float] = 1e-4
 
     # ---- building
@@ -271,7 +272,7 @@ class ModelSuite:
             misfit = energies - evaluate(case.potential, graph, forces=False)[keys.ENERGY]
             case.potential.offsets.add_(misfit.mean() / n)
         optimizer, losses = torch.optim.Adam(case.potential.parameters(), lr=self.learning_rate), []
-        for _ in range(50):
+        for _ in range(self.training_steps):
             result = evaluate(case.potential, graph, forces=with_forces, create_graph=with_forces)
             loss = ((result[keys.ENERGY] - energies) ** 2).mean() / n
             if with_forces:
