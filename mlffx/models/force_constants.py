@@ -9,6 +9,7 @@ network. Theory: Leibfried and Ludwig, Solid State Phys. 12, 275 (1961); invaria
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,25 @@ class ForceConstantModel(AtomicModel):
         self.angles = nn.ModuleList(_Angles(orbit, order) for orbit in angles for order in orders)
         self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])
         self.coefficients = nn.Parameter(torch.zeros(self.n_features, dtype=torch.float64))
+        self.register_buffer("spread", torch.zeros(self.n_features, self.n_features, dtype=torch.float64))
+
+    def set_coefficients(self, coefficients: np.ndarray, spread: np.ndarray) -> None:
+        """Store a least-squares solution and the square root of its covariance."""
+        self.coefficients.data.copy_(torch.as_tensor(coefficients))
+        self.spread.copy_(torch.as_tensor(spread))  # type: ignore[operator]
+
+    def posterior_draws(self, n: int, seed: int) -> list[ForceConstantModel]:
+        """Copies with coefficients drawn from the posterior; empty if the model was not fitted by least squares."""
+        if not bool(self.spread.any()):  # type: ignore[operator]
+            return []
+        generator = torch.Generator().manual_seed(seed)
+        draws = []
+        for _ in range(n):
+            draw = copy.deepcopy(self)
+            normal = torch.randn(self.n_features, generator=generator, dtype=torch.float64)
+            draw.coefficients.data += self.spread @ normal  # type: ignore[operator]
+            draws.append(draw)
+        return draws
 
     def _constants(self, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():

@@ -41,7 +41,7 @@ class ValenceParameters:
     tail_width: float = 0.5
     bond_cutoff: float = 2.4
     tail_cutoff: float = 3.6
-    softness: float = 0.2
+    softness: float = 0.6
     energy: float = 0.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +33,6 @@ class MlffxCalculator(Calculator):
         double: run networks in float64 (they are cast in place). True for phonons and relaxations.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
-
     def __init__(
         self, potentials: Potential | Sequence[Potential], skin: float = 0.5, double: bool = True, **kwargs: Any
     ) -> None:
@@ -48,8 +46,9 @@ class MlffxCalculator(Calculator):
             potential.eval()
             if double:
                 potential.set_precision(torch.float64)
+        self.implemented_properties = ["energy", "free_energy", "forces", "stress"]
         if len(self.potentials) > 1:
-            self.implemented_properties = [*type(self).implemented_properties, "energy_std", "forces_std"]  # type: ignore[misc]
+            self.implemented_properties += ["energy_std", "forces_std"]
         crystals = [p.crystal for p in self.potentials if p.crystal is not None]
         self.crystal = crystals[0] if crystals else None
         self.neighbours = SkinGraph(max(p.cutoff for p in self.potentials), skin, self.crystal)
@@ -98,7 +97,9 @@ class SkinGraph:
     def __call__(self, atoms: Atoms) -> Data:
         """Graph with all edges below cutoff + skin - 2 * (largest displacement since the last build) >= cutoff."""
         if not atoms.pbc.all() or abs(atoms.cell.volume) < 1e-6:
-            raise UserError("mlffx potentials need three periodic directions", "set cell and pbc=True", str(atoms.symbols))
+            raise UserError(
+                "mlffx potentials need three periodic directions", "set cell and pbc=True", str(atoms.symbols)
+            )
         if self._graph is None or not self._still_valid(atoms):
             self._build(atoms)
         assert self._graph is not None

@@ -32,6 +32,10 @@ class Potential(nn.Module):
         """Plain nested dictionary from which `build_potential` makes the same potential (without its weights)."""
         raise NotImplementedError
 
+    def posterior_samples(self, n: int, seed: int) -> list[Potential]:
+        """Draws from the posterior of what least squares fitted; empty where nothing was. Networks have ensembles."""
+        return []
+
     def set_precision(self, dtype: torch.dtype) -> Potential:
         """Cast the networks; energies, offsets and geometry stay in float64."""
         for child in self.children():

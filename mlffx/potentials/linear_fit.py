@@ -31,7 +31,8 @@ class LinearFit:
     Attributes:
         coefficients: [n_features], eV per unit of feature.
         offset: eV per atom.
-        covariance: of the coefficients, [n_features, n_features].
+        covariance: of the coefficients, [n_features, n_features]: what resampling structures would give (sandwich
+            estimate, forces of a structure kept together), plus what the ridge leaves open.
         leave_one_out: predicted minus label for each structure had it been left out, [n_structures], eV.
         weights: final robust weights of the energies, [n_structures].
         ridge: chosen, relative to the largest eigenvalue of the standardised normal matrix.
@@ -45,6 +46,12 @@ class LinearFit:
     weights: np.ndarray
     ridge: float
     degrees_of_freedom: float
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Square root of the covariance, [n_features, n_features]: coefficients + spread @ normal is a posterior draw."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return vectors * np.sqrt(np.clip(values, 0, None))
 
     @property
     def noise(self) -> float:
@@ -162,12 +169,11 @@ def _solve(
     plain = y - x @ coefficients - offset * n
     leave_one_out = -np.where(observed, residual / np.where(observed, root, 1.0), plain)
     dof = float((values * inverse).sum()) + 1
-    rows = observed.sum() + (0 if extra is None else len(extra))
-    rss = float(((b - a @ coefficients) ** 2).sum())
+    scores = a * residual[:, None]  # leave-one-out residuals: leverage is paid for (MacKinnon and White 1985, HC3)
     if extra is not None and target is not None:
-        rss += float(((target - extra @ coefficients) ** 2).sum())
-    variance = rss / max(rows - dof, 1.0)
-    covariance = (
-        variance * (vectors * inverse) @ vectors.T
-    )  # posterior of the ridge prior: conservative where data are silent
+        pull = (target - extra @ coefficients)[:, None] * extra
+        scores = scores + np.add.reduceat(pull, np.r_[0, np.cumsum(3 * n.astype(int))[:-1]])
+    inverse_normal = (vectors * inverse) @ vectors.T
+    silent = best * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
+    covariance = inverse_normal @ (scores.T @ scores) @ inverse_normal + silent
     return coefficients, offset, leave_one_out, covariance, float(best), dof

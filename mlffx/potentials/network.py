@@ -39,6 +39,12 @@ class NetworkPotential(Potential):
         energy = sum_by_graph(per_atom, graph)
         return out | {keys.ENERGY: energy, keys.PARTS: {self.model.name: energy}}
 
+    def posterior_samples(self, n: int, seed: int) -> list[Potential]:
+        draws = getattr(self.model, "posterior_draws", None)
+        if draws is None:
+            return []
+        return [NetworkPotential(m, self.offsets, float(self.scale), self.model_spec).eval() for m in draws(n, seed)]  # type: ignore[arg-type]
+
     def spec(self) -> dict[str, Any]:
         return {"kind": "network", "model": self.model_spec}
 

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from mlffx.data import keys
 from mlffx.data.graph import Edges, sum_by_graph
 from mlffx.potentials.base import Potential
+from mlffx.potentials.linear_fit import LinearFit
 
 
 class ReadoutPotential(Potential):
@@ -33,6 +34,8 @@ class ReadoutPotential(Potential):
         self.cutoff, self.crystal = base.cutoff, base.crystal
         self.register_buffer("weights", torch.zeros(len(species), n_features, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros((), dtype=torch.float64))
+        n = len(species) * n_features
+        self.register_buffer("spread", torch.zeros(n, n, dtype=torch.float64))
 
     def describe(self, graph: Data, edges: Edges) -> Tensor:
         """Features in the block of the atom's species, zero elsewhere: [n_atoms, n_species * n_features]."""
@@ -43,10 +46,23 @@ class ReadoutPotential(Potential):
         own = torch.stack([numbers == z for z in self.species], dim=1).to(torch.float64)
         return (own.unsqueeze(-1) * features.to(torch.float64).unsqueeze(1)).flatten(1)
 
-    def set_head(self, coefficients: Any, offset: float) -> None:
-        """Store what `fit_linear` found: [n_species * n_features], eV, and eV per atom."""
-        self.weights.copy_(torch.as_tensor(coefficients).reshape(self.weights.shape))  # type: ignore[operator, arg-type]
-        self.offset.fill_(offset)  # type: ignore[operator]
+    def set_head(self, fit: LinearFit) -> None:
+        """Store what `fit_linear` found."""
+        self.weights.copy_(torch.as_tensor(fit.coefficients).reshape(self.weights.shape))  # type: ignore[operator, arg-type]
+        self.spread.copy_(torch.as_tensor(fit.spread))  # type: ignore[operator]
+        self.offset.fill_(fit.offset)  # type: ignore[operator]
+
+    def posterior_samples(self, n: int, seed: int) -> list[Potential]:
+        generator = torch.Generator().manual_seed(seed)
+        bases = self.base.posterior_samples(n, seed) or [self.base] * n
+        samples: list[Potential] = []
+        for base in bases:
+            sample = ReadoutPotential(base, self.species, self.n_features)
+            draw = self.spread @ torch.randn(len(self.spread), generator=generator, dtype=torch.float64)  # type: ignore[operator, arg-type]
+            sample.weights.copy_(self.weights + draw.reshape(self.weights.shape))  # type: ignore[operator, arg-type]
+            sample.offset.copy_(self.offset)  # type: ignore[operator]
+            samples.append(sample.eval())
+        return samples
 
     def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
         out = self.base(graph, edges)

@@ -31,6 +31,18 @@ class SumPotential(Potential):
         last = dict(results[next(reversed(results))])  # features and charges of the last term: the one being learned
         return last | {keys.ENERGY: sum(parts.values()), keys.PARTS: parts}
 
+    def posterior_samples(self, n: int, seed: int) -> list[Potential]:
+        drawn = {
+            name: term.posterior_samples(n, seed + k)  # type: ignore[operator]
+            for k, (name, term) in enumerate(self.terms.items())
+        }
+        if not any(drawn.values()):
+            return []
+        return [
+            SumPotential({name: drawn[name][i] if drawn[name] else term for name, term in self.terms.items()})  # type: ignore[misc]
+            for i in range(n)
+        ]
+
     def set_precision(self, dtype: Any) -> Potential:
         for term in self.terms.values():
             term.set_precision(dtype)  # type: ignore[operator]

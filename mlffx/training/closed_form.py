@@ -35,11 +35,17 @@ def is_closed_form(settings: TrainSettings) -> bool:
 def fit_in_closed_form(
     settings: TrainSettings, task: Task, member: int, directory: RunDirectory, base: Potential | None
 ) -> None:
-    """Fit one member and write best.ckpt and fit.json; members other than the first see a bootstrap sample."""
+    """Fit one member and write best.ckpt and fit.json.
+
+    The posterior of the fit says what other training structures would have given; members of an ensemble therefore
+    share them, unless resample=bootstrap, and differ by their bases.
+    """
     frames = task.split.train
-    if settings.ensemble > 1 and settings.resample != "none" and member > 0:
+    if settings.resample == "bootstrap":
         frames = resample(frames, settings.seed * 1000 + member)
     if settings.model["name"] in LINEAR_MODELS:
+        if settings.potential.kind == "charge_aware":
+            raise UserError("is fitted without charges", "take a network for potential=charge_aware", "model")
         potential, fit = _force_constants(settings, task, frames, base)
     else:
         potential, fit = _readout(task, frames, base)
@@ -73,7 +79,7 @@ def _force_constants(
     graphs = task.graphs(model.cutoff)
     weight = force_weight(settings.loss, task.forces is not None) if task.forces is not None else 0.0
     fit = _solve(task, model.describe, graphs, frames, weight, task.energy_scale() / task.force_scale())
-    model.coefficients.data.copy_(torch.as_tensor(fit.coefficients))  # type: ignore[union-attr, operator]
+    model.set_coefficients(fit.coefficients, fit.spread)  # type: ignore[operator]
     learned = NetworkPotential(model, torch.full((len(task.dataset.species),), fit.offset), 1.0, spec)
     return (learned if base is None else SumPotential({"base": base, "delta": learned})), fit
 
@@ -95,7 +101,7 @@ def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Po
         )
     potential = ReadoutPotential(base, task.dataset.species, features.shape[1])
     fit = _solve(task, potential.describe, graphs, frames, 0.0, 1.0)
-    potential.set_head(fit.coefficients, fit.offset)
+    potential.set_head(fit)
     return potential, fit
 
 

@@ -145,7 +145,7 @@ class TrainSettings:
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     seed: int = 0
     ensemble: int = 1
-    resample: Literal["auto", "none", "bootstrap"] = "auto"
+    resample: Literal["none", "bootstrap"] = "none"
     run_dir: str = "runs/run"
     cache_dir: str = "runs/bases"
 
