@@ -67,13 +67,13 @@ class ForceConstants:
 
     def __add__(self, other: ForceConstants) -> ForceConstants:
         """Force constants of the sum of two potentials (same crystal and supercell)."""
-        return self._combined(other, self.values + other.values, "sum")
+        return self._combined(other, 1.0, "sum")
 
     def __sub__(self, other: ForceConstants) -> ForceConstants:
         """Force constants of the difference of two potentials (same crystal and supercell)."""
-        return self._combined(other, self.values - other.values, "difference")
+        return self._combined(other, -1.0, "difference")
 
-    def _combined(self, other: ForceConstants, values: np.ndarray, method: str) -> ForceConstants:
+    def _combined(self, other: ForceConstants, sign: float, method: str) -> ForceConstants:
         same = np.array_equal(self.matrix, other.matrix) and np.allclose(
             self.crystal.cell, other.crystal.cell, atol=1e-6
         )
@@ -83,7 +83,7 @@ class ForceConstants:
             )
         return replace(
             self,
-            values=values,
+            values=self.values + sign * other.values,
             method=method if self.method != other.method else f"{method} ({self.method})",
             symmetrised=self.symmetrised and other.symmetrised,
             raw={},
