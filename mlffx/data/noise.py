@@ -1,10 +1,9 @@
 """How good the labels are: rounding, and what no smooth energy surface explains in a difference of two levels.
 
-The noise of a difference is estimated without any model of ours: the difference is fitted by few smooth functions of the
-interatomic distances (sums over the pairs of each shell of powers of the change of distance, and of products of two bonds of
-an atom), robustly, and what each frame leaves when it is itself left out of the fit is taken as noise. It is an upper
-bound: it contains what the functions cannot describe. Where that matters the colder half of the frames, in which every
-surface is smooth, shows less of it.
+The noise of a difference is estimated without a potential. The difference is fitted, robustly, by some 44 smooth
+functions of the structure: sums over the pairs of each shell of powers of the change of distance, and sums over angles.
+What is left, residual / sqrt(1 - leverage), is taken as noise. It is an upper bound, because it contains what the functions cannot
+describe; where that matters, the colder half of the frames shows less of it.
 """
 
 from __future__ import annotations
@@ -28,20 +27,25 @@ class NoiseEstimate:
     """Noise of the labels of one difference, per cell.
 
     Attributes:
-        sigma: robust standard deviation of the leave-one-out residuals, eV per cell.
-        cold: the same from the colder half of the frames.
-        residuals: [n_frames], eV per cell, NaN where there is no label.
+        sigma: robust standard deviation of the residuals, eV per cell.
+        cold, hot: the same from the colder and from the hotter half of the frames.
+        residuals: residual / sqrt(1 - leverage), whose variance is that of the noise, [n_frames], eV per cell,
+            NaN where there is no label.
+        is_hot: [n_frames], frames of the hotter half.
         n_parameters: of the fit.
     """
 
     sigma: float
     cold: float
+    hot: float
+    is_hot: np.ndarray
     residuals: np.ndarray
     n_parameters: int
 
     def outliers(self, factor: float = 5.0) -> np.ndarray:
-        """Frames whose residual exceeds `factor` sigma."""
-        return np.flatnonzero(np.abs(np.nan_to_num(self.residuals)) > factor * self.sigma)
+        """Frames whose residual exceeds `factor` times that of their half, where the fit may be worse."""
+        usual = np.where(self.is_hot, max(self.hot, self.sigma), self.sigma)
+        return np.flatnonzero(np.abs(np.nan_to_num(self.residuals)) > factor * usual)
 
 
 def rounding_step(energies: np.ndarray) -> float | None:
@@ -65,11 +69,14 @@ def estimate_noise(dataset: LabelledSet, high: str, low: str) -> NoiseEstimate |
     design = smooth_functions(dataset, used)
     if len(used) < 2 * design.shape[1]:
         return None
-    left_out = robust_residuals(design, dataset.difference(high, low)[used])
+    scatter = robust_residuals(design, dataset.difference(high, low)[used])
     residuals = np.full(len(dataset), np.nan)
-    residuals[used] = left_out
-    cold = np.argsort(dataset.amplitudes()[used])[: len(used) // 2]
-    return NoiseEstimate(_sigma(left_out), _sigma(left_out[cold]), residuals, design.shape[1])
+    residuals[used] = scatter
+    is_hot = dataset.amplitudes() > np.median(dataset.amplitudes()[used])
+    hot = is_hot[used]
+    return NoiseEstimate(
+        _sigma(scatter), _sigma(scatter[~hot]), _sigma(scatter[hot]), is_hot, residuals, design.shape[1]
+    )
 
 
 def smooth_functions(dataset: LabelledSet, frames: np.ndarray) -> np.ndarray:
@@ -91,7 +98,9 @@ def smooth_functions(dataset: LabelledSet, frames: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def _angular(vectors: np.ndarray, changes: np.ndarray, i: np.ndarray, shells: list[np.ndarray], n_atoms: int) -> list[float]:
+def _angular(
+    vectors: np.ndarray, changes: np.ndarray, i: np.ndarray, shells: list[np.ndarray], n_atoms: int
+) -> list[float]:
     """Sums over atoms of the scalar products of the moments sum_j x^n r^ and sum_j x^n r^ r^ of their nearest shells.
 
     They are sums over pairs of neighbours of 1, cos and cos^2 of the angle between them, times their stretches.
@@ -109,27 +118,29 @@ def _angular(vectors: np.ndarray, changes: np.ndarray, i: np.ndarray, shells: li
 
 
 def robust_residuals(design: np.ndarray, values: np.ndarray, iterations: int = 30) -> np.ndarray:
-    """Leave-one-out residuals of a least-squares fit reweighted by Tukey's biweight.
+    """Residuals / sqrt(1 - leverage) of a least-squares fit reweighted by Tukey's biweight.
 
     Args:
         design: [n, p]; the first column is constant.
         values: [n].
     """
     scale = design[:, 1:].std(axis=0)
-    matrix = np.column_stack([np.ones(len(design)), (design[:, 1:] - design[:, 1:].mean(axis=0)) / np.where(scale > 0, scale, 1)])
+    matrix = np.column_stack(
+        [np.ones(len(design)), (design[:, 1:] - design[:, 1:].mean(axis=0)) / np.where(scale > 0, scale, 1)]
+    )
     weights = np.ones(len(values))
-    left_out = values - values.mean()
+    scatter = values - values.mean()
     for _ in range(iterations):
         root = np.sqrt(weights)[:, None]
         inverse = np.linalg.pinv((root * matrix).T @ (root * matrix), rcond=1e-12, hermitian=True)
         residuals = values - matrix @ (inverse @ (matrix.T @ (weights * values)))
         leverage = weights * np.einsum("np,pq,nq->n", matrix, inverse, matrix)
-        left_out = residuals / np.clip(1 - leverage, 0.1, None)
+        scatter = residuals / np.sqrt(np.clip(1 - leverage, 0.1, None))
         sigma = _sigma(residuals)
         if sigma == 0:
             break
         weights = np.clip(1 - (residuals / (TUKEY * sigma)) ** 2, 0, None) ** 2
-    return left_out
+    return scatter
 
 
 def _sigma(values: np.ndarray) -> float:
@@ -139,7 +150,9 @@ def _sigma(values: np.ndarray) -> float:
 def _pairs(sites: np.ndarray, cell: np.ndarray, crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs i, j of the ideal structure within the first shells, and their vectors."""
     reach = 1.3 * (abs(np.linalg.det(crystal.cell)) / crystal.n_basis * N_SHELLS * 3) ** (1 / 3)
-    i, j, vectors = NeighborList(cutoff=reach, full_list=True).compute(points=sites, box=cell, periodic=True, quantities="ijD")
+    i, j, vectors = NeighborList(cutoff=reach, full_list=True).compute(
+        points=sites, box=cell, periodic=True, quantities="ijD"
+    )
     return i.astype(int), j.astype(int), vectors
 
 
