@@ -15,19 +15,16 @@ from torch_geometric.data import Data
 
 from mlffx.data.graph import Edges
 from mlffx.models.base import MODELS, AtomicModel
-from mlffx.models.equivariant import (
+from mlffx.models.convolution import (
     SILU_SCALE,
     Convolution,
-    Irrep,
+    EdgeTable,
     IrrepLinear,
-    Neighbourhoods,
     PathLinear,
     RadialNetwork,
     SpeciesConvolution,
-    SphericalHarmonics,
-    dimension,
-    natural,
 )
+from mlffx.models.irreps import Irrep, SphericalHarmonics, dimension, natural
 from mlffx.models.radial import BesselBasis
 from mlffx.models.symmetric_contraction import SymmetricContraction
 
@@ -74,18 +71,18 @@ class FirstLayer(nn.Module):
         self.up = IrrepLinear([Irrep(0, 1)], n_channels, n_channels)
         self.radial = RadialNetwork(n_radial, radial_hidden)
         self.convolution = SpeciesConvolution(n_species, edge_l_max, n_channels, self.radial.n_out)
-        self.mix = PathLinear(self.convolution.n_paths, n_channels, n_channels)
+        self.mix = PathLinear(self.convolution.n_paths, n_channels, [n_channels] * len(edge_irreps))
         residual = self_connection == "residual"
         self.skip = SpeciesLinear([Irrep(0, 1)] if residual else edge_irreps, n_species, n_channels)
         self.residual = residual
         self.contraction = SymmetricContraction(edge_irreps, irreps_out, correlation, n_channels, n_species)
         self.out = IrrepLinear(irreps_out, n_channels, n_channels)
 
-    def forward(self, embedding: Tensor, species: Tensor, around: Neighbourhoods, mean_neighbours: float) -> Tensor:
+    def forward(self, embedding: Tensor, species: Tensor, edges: EdgeTable, mean_neighbours: float) -> Tensor:
         """Embedding of each species [n_species, c] -> features [n_atoms, m, c]."""
         up = self.up(embedding.unsqueeze(1)).squeeze(1)
-        hidden = self.radial(around.radial)
-        message = self.convolution(up, self.mix, 1.0 / mean_neighbours, hidden, species, around)
+        hidden, mixing = self.radial(edges.radial), self.mix.scaled(1.0 / mean_neighbours)
+        message = torch.cat(self.convolution(up, mixing, hidden, self.radial.scale_out, species, edges), dim=1)
         if not self.residual:
             return self.out(self.contraction(self.skip(message, species), species))
         new = self.out(self.contraction(message, species))
@@ -114,15 +111,15 @@ class Layer(nn.Module):
         self.up = IrrepLinear(irreps_in, n_channels, n_channels)
         self.radial = RadialNetwork(n_radial, radial_hidden)
         self.convolution = Convolution(irreps_in, edge_l_max, edge_irreps, n_channels, self.radial.n_out)
-        self.mix = PathLinear(self.convolution.n_paths, n_channels, n_channels)
+        self.mix = PathLinear(self.convolution.n_paths, n_channels, [n_channels] * len(edge_irreps))
         self.skip = SpeciesLinear(irreps_out, n_species, n_channels)
         self.contraction = SymmetricContraction(edge_irreps, irreps_out, correlation, n_channels, n_species)
         self.out = IrrepLinear(irreps_out, n_channels, n_channels)
 
-    def forward(self, x: Tensor, species: Tensor, around: Neighbourhoods, mean_neighbours: float) -> Tensor:
+    def forward(self, x: Tensor, species: Tensor, edges: EdgeTable, mean_neighbours: float) -> Tensor:
         """Features [n_atoms, m, c] -> [n_atoms, m_out, c]."""
-        messages = self.convolution(self.up(x), self.radial(around.radial), around)
-        message = self.mix(messages, 1.0 / mean_neighbours)
+        messages = self.convolution(self.up(x), self.radial(edges.radial), self.radial.scale_out, edges)
+        message = torch.cat(self.mix(messages, 1.0 / mean_neighbours), dim=1)
         return self.out(self.contraction(message, species)) + self.skip(x[:, : self.m_out], species)
 
 
@@ -185,12 +182,12 @@ class MACE(AtomicModel):
 
     def describe(self, graph: Data, edges: Edges) -> Tensor:
         species = self.species_index(graph)
-        around = Neighbourhoods.of(edges, len(species), self.cutoff, self.basis, self.harmonics, self.dtype)
+        table = EdgeTable.of(edges, len(species), self.cutoff, self.basis, self.harmonics, self.dtype)
         embedding = self.embedding / math.sqrt(len(self.species))
-        x = self.first(embedding, species, around, self.mean_neighbours)
+        x = self.first(embedding, species, table, self.mean_neighbours)
         scalars = [x[:, 0]]
         for layer in self.layers:
-            x = layer(x, species, around, self.mean_neighbours)
+            x = layer(x, species, table, self.mean_neighbours)
             scalars.append(x[:, 0])
         return torch.cat(scalars, dim=-1)
 

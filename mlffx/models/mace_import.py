@@ -19,7 +19,8 @@ from e3nn import o3
 from torch import Tensor
 
 from mlffx.errors import UserError
-from mlffx.models.equivariant import SILU_SCALE, Irrep, PathLinear, natural
+from mlffx.models.convolution import SILU_SCALE, PathLinear
+from mlffx.models.irreps import Irrep, natural
 from mlffx.models.mace import MACE
 from mlffx.models.symmetric_contraction import SymmetricContraction, equivariant_polynomials, monomials
 from mlffx.potentials.network import NetworkPotential

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlffx.models.equivariant import Constant, Irrep, coupling, dimension, slices
+from mlffx.models.irreps import Constant, Irrep, coupling, dimension, slices
 
 
 def monomials(n: int, degree: int) -> list[tuple[int, ...]]:
@@ -109,6 +109,7 @@ class SymmetricContraction(nn.Module):
         super().__init__()
         self.irreps_in, self.irreps_out, self.correlation = tuple(irreps_in), tuple(irreps_out), correlation
         self.n_in, self.n_out = dimension(irreps_in), dimension(irreps_out)
+        self.sizes = [len(monomials(self.n_in, d)) for d in range(correlation)]
         self.terms: list[tuple[Irrep, int, int]] = []
         tables, initial = [], []
         for (ir, where), degree in itertools.product(
@@ -132,43 +133,38 @@ class SymmetricContraction(nn.Module):
         """Coefficients as [n_basis, (one and monomials up to correlation - 1), n_out, n_in],
         split evenly over the factors.
         """
-        sizes = [len(monomials(self.n_in, d)) for d in range(self.correlation)]
-        table = basis.new_zeros(len(basis), sum(sizes), self.n_out, self.n_in)
-        rows = slice(sum(sizes[: degree - 1]), sum(sizes[:degree]))
+        table = basis.new_zeros(len(basis), sum(self.sizes), self.n_out, self.n_in)
+        first = sum(self.sizes[: degree - 1])
         for q, factors in enumerate(monomials(self.n_in, degree)):
             for k, power in Counter(factors).items():
                 rest = list(factors)
                 rest.remove(k)
-                row = rows.start + self._position(tuple(rest))
+                row = first + _positions(self.n_in, degree - 1)[tuple(rest)]
                 table[:, row, where, k] += basis[:, :, q] * power / degree
         return table
 
-    def _position(self, monomial: tuple[int, ...]) -> int:
-        return _positions(self.n_in, len(monomial))[monomial]
-
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
         """[n_atoms, n_in, c], species index [n_atoms] -> [n_atoms, n_out, c]."""
-        y = x.permute(2, 0, 1).contiguous()  # [channel, atom, m]
+        y = x.permute(1, 2, 0).contiguous()  # [m, channel, atom]: rows of many numbers, fast to multiply
         if len(self.weight) == 1:
-            return self._evaluate(y, 0).permute(1, 2, 0)
+            return self._evaluate(y, 0).permute(2, 1, 0)
         present = species.unique().tolist()
         members = [(species == s).nonzero().squeeze(1) for s in present]
-        parts = [self._evaluate(y.index_select(1, rows), s) for s, rows in zip(present, members, strict=True)]
+        parts = [self._evaluate(y.index_select(2, rows), s) for s, rows in zip(present, members, strict=True)]
         order = torch.cat(members).argsort()
-        return torch.cat(parts, dim=1).index_select(1, order).permute(1, 2, 0)
+        return torch.cat(parts, dim=2).index_select(2, order).permute(2, 1, 0)
 
     def _evaluate(self, y: Tensor, species: int) -> Tensor:
-        """[channel, atom, n_in] of one species -> [channel, atom, n_out]."""
+        """[n_in, channel, atom] of one species -> [channel, n_out, atom]."""
         polynomial = (self.weight[species].T @ self.table.like(y)).unflatten(1, (-1, self.n_out * self.n_in))
-        if self.correlation == 1:
-            slopes = polynomial[:, :1]
-        else:
-            powers = [y]
-            for degree in range(2, self.correlation):
+        constant, *slopes_of = polynomial.transpose(1, 2).split(self.sizes, dim=2)  # [channel, (n_out, n_in), q]
+        slopes, power = constant, y
+        for degree, coefficients in enumerate(slopes_of, start=1):
+            if degree > 1:
                 left, right = getattr(self, f"left_{degree}"), getattr(self, f"right_{degree}")
-                powers.append(powers[-1].index_select(2, left) * y.index_select(2, right))
-            slopes = torch.baddbmm(polynomial[:, :1], torch.cat(powers, dim=2), polynomial[:, 1:])
-        return (slopes.unflatten(2, (self.n_out, self.n_in)) * y.unsqueeze(2)).sum(dim=-1)
+                power = power.index_select(0, left) * y.index_select(0, right)
+            slopes = torch.baddbmm(slopes, coefficients, power.transpose(0, 1))
+        return (slopes.unflatten(1, (self.n_out, self.n_in)) * y.transpose(0, 1).unsqueeze(1)).sum(dim=2)
 
 
 @functools.lru_cache(maxsize=32)

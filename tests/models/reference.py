@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 
 from mlffx.data.graph import Edges
-from mlffx.models.equivariant import Convolution, SpeciesConvolution
+from mlffx.models.convolution import Convolution, SpeciesConvolution
 from mlffx.models.radial import segment_sum
 
 

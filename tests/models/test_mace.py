@@ -17,7 +17,7 @@ from suite import ModelSuite
 from mlffx.data import keys
 from mlffx.data.graph import batch_graphs, build_graph
 from mlffx.errors import UserError
-from mlffx.models.equivariant import Irrep, dimension, natural, slices
+from mlffx.models.irreps import Irrep, dimension, natural, slices
 from mlffx.models.mace_import import import_mace
 from mlffx.models.symmetric_contraction import SymmetricContraction, equivariant_polynomials, monomials
 from mlffx.potentials.base import evaluate

@@ -8,16 +8,8 @@ from e3nn import o3
 from reference import e3nn_convolution
 
 from mlffx.data.graph import Edges
-from mlffx.models.equivariant import (
-    Convolution,
-    Irrep,
-    Neighbourhoods,
-    PathLinear,
-    SpeciesConvolution,
-    SphericalHarmonics,
-    dimension,
-    natural,
-)
+from mlffx.models.convolution import Convolution, EdgeTable, PathLinear, SpeciesConvolution
+from mlffx.models.irreps import Irrep, SphericalHarmonics, dimension, natural
 from mlffx.models.radial import BesselBasis
 
 CUTOFF = 3.0
@@ -31,8 +23,8 @@ def random_edges(n_atoms: int, n_edges: int) -> Edges:
     return Edges(torch.randint(n_atoms, (n_edges,)), receiver, vectors, vectors.norm(dim=1))
 
 
-def around(edges: Edges, n_atoms: int, l_max: int) -> Neighbourhoods:
-    return Neighbourhoods.of(edges, n_atoms, CUTOFF, BesselBasis(5, CUTOFF), SphericalHarmonics(l_max), torch.float64)
+def table_of(edges: Edges, n_atoms: int, l_max: int) -> EdgeTable:
+    return EdgeTable.of(edges, n_atoms, CUTOFF, BesselBasis(5, CUTOFF), SphericalHarmonics(l_max), torch.float64)
 
 
 @pytest.mark.parametrize("l_max", range(5))
@@ -59,13 +51,13 @@ def test_convolution(irreps_in: list[Irrep], irreps_out: list[Irrep], l_max: int
     torch.manual_seed(0)
     n_atoms, c, n_hidden = 5, 3, 4
     edges = random_edges(n_atoms, 40)
-    rectangle = around(edges, n_atoms, l_max)
+    rectangle = table_of(edges, n_atoms, l_max)
     lean = Convolution(irreps_in, l_max, irreps_out, c, n_hidden).double()
     x = torch.randn(n_atoms, dimension(irreps_in), c, dtype=torch.float64)
     expand = torch.randn(5, n_hidden, dtype=torch.float64)
     radial = BesselBasis(5, CUTOFF)(edges.lengths) @ expand @ lean.weight / math.sqrt(n_hidden)
     expected = e3nn_convolution(lean, radial, x, edges, l_max)
-    result = lean(x, rectangle.radial @ expand, rectangle)
+    result = lean(x, rectangle.radial @ expand, 1.0, rectangle)
     for ir, part in zip(lean.irreps_out, result, strict=True):
         paths = [e for e, path in zip(expected, lean.paths, strict=True) if path[2] == ir]
         torch.testing.assert_close(part, torch.cat(paths, dim=2))
@@ -76,12 +68,12 @@ def test_species_convolution(n_species: int) -> None:
     torch.manual_seed(0)
     n_atoms, c, n_hidden, l_max = 5, 3, 4, 2
     edges = random_edges(n_atoms, 40)
-    rectangle = around(edges, n_atoms, l_max)
+    rectangle = table_of(edges, n_atoms, l_max)
     lean = SpeciesConvolution(n_species, l_max, c, n_hidden).double()
-    mixing = PathLinear(lean.n_paths, c, 2).double()
+    mixing = PathLinear(lean.n_paths, c, [2] * (l_max + 1)).double()
     features, species = torch.randn(n_species, c, dtype=torch.float64), torch.arange(n_atoms) % n_species
     expand = torch.randn(5, n_hidden, dtype=torch.float64)
     radial = BesselBasis(5, CUTOFF)(edges.lengths) @ expand @ lean.weight / math.sqrt(n_hidden)
     expected = mixing(e3nn_convolution(lean, radial, features[species].unsqueeze(1), edges, l_max), 0.3)
-    result = lean(features, mixing, 0.3, rectangle.radial @ expand, species, rectangle)
-    torch.testing.assert_close(result, expected)
+    result = lean(features, mixing.scaled(0.3), rectangle.radial @ expand, 1.0, species, rectangle)
+    torch.testing.assert_close(torch.cat(result, dim=1), torch.cat(expected, dim=1))
