@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from mlffx.data.crystal import Crystal
 from mlffx.data.graph import batch_graphs
 from mlffx.errors import UserError
 from mlffx.lattice import phonopy_api
-from mlffx.lattice.isotopes import masses_of
 from mlffx.lattice.symmetry import violations
 from mlffx.potentials.base import Potential, evaluate
 from mlffx.potentials.batched import device_of, evaluate_atoms, graph_of, in_double
@@ -48,22 +46,22 @@ class ForceConstants:
     symmetrised: bool = False
     raw: dict[str, float] = field(default_factory=dict)
 
-    @cached_property
-    def _ideal(self) -> tuple[Atoms, np.ndarray]:
-        return phonopy_api.supercell_atoms(_lattice(self.crystal, self.matrix))
+    @property
+    def geometry(self) -> phonopy_api.Geometry:
+        return phonopy_api.geometry(self.crystal, self.matrix)
 
     def supercell(self) -> Atoms:
         """Ideal supercell in the order of the columns; `site_type` names the primitive atom each one repeats."""
-        return self._ideal[0].copy()
+        return self.geometry.supercell.copy()
 
     @property
     def rows(self) -> np.ndarray:
         """Supercell index of each primitive atom, [n_basis]."""
-        return self._ideal[1]
+        return self.geometry.rows
 
     def full(self) -> np.ndarray:
         """All rows, [n_supercell, n_supercell, 3, 3], eV/A^2."""
-        return phonopy_api.expand(_lattice(self.crystal, self.matrix), self.values)
+        return phonopy_api.expand(self.geometry, self.values)
 
     def __add__(self, other: ForceConstants) -> ForceConstants:
         """Force constants of the sum of two potentials (same crystal and supercell)."""
@@ -134,15 +132,14 @@ def finite_displacement(
     """
     if not 0 < distance < 0.3:
         raise UserError(f"a displacement of {distance:g} A", "take one between 0.001 and 0.1 A", "phonons.displacement")
-    ph = _lattice(crystal, supercell_matrix(crystal, matrix))
-    ideal, _ = phonopy_api.supercell_atoms(ph)
-    near = phonopy_api.displaced_supercells(ph, distance)
-    far = phonopy_api.displaced_supercells(ph, 2 * distance) if extrapolate else []
-    _, forces, _ = evaluate_atoms(in_double(potential), [*near, *far, ideal], forces=True)
-    values = phonopy_api.solve(ph, distance, forces[: len(near)])
+    cell = phonopy_api.geometry(crystal, supercell_matrix(crystal, matrix))
+    near = phonopy_api.displaced_supercells(cell, distance)
+    far = phonopy_api.displaced_supercells(cell, 2 * distance) if extrapolate else []
+    _, forces, _ = evaluate_atoms(in_double(potential), [*near, *far, cell.supercell], forces=True)
+    values = phonopy_api.solve(cell, distance, forces[: len(near)])
     if extrapolate:
-        values = (4 * values - phonopy_api.solve(ph, 2 * distance, forces[len(near) : -1])) / 3
-    return finish(ph, values, crystal, "finite_displacement", symmetrise, distance, residual=np.abs(forces[-1]).max())
+        values = (4 * values - phonopy_api.solve(cell, 2 * distance, forces[len(near) : -1])) / 3
+    return finish(cell, values, crystal, "finite_displacement", symmetrise, distance, residual=np.abs(forces[-1]).max())
 
 
 def autodiff(
@@ -159,8 +156,8 @@ def autodiff(
         matrix: supercell, see `supercell_matrix`.
         symmetrise: project onto space group, permutation and sum rule.
     """
-    ph = _lattice(crystal, supercell_matrix(crystal, matrix))
-    ideal, rows = phonopy_api.supercell_atoms(ph)
+    cell = phonopy_api.geometry(crystal, supercell_matrix(crystal, matrix))
+    ideal, rows = cell.supercell, cell.rows
     potential = in_double(potential)
     graph = batch_graphs([graph_of(potential, ideal)]).to(device_of(potential))
     positions = graph[keys.POSITIONS].clone().requires_grad_(True)
@@ -178,7 +175,7 @@ def autodiff(
             "the Hessian of the potential is not finite at the perfect crystal",
             "the architecture takes the root of something that vanishes there",
         )
-    return finish(ph, values, crystal, "autodiff", symmetrise, None, residual=float(forces.detach().abs().max()))
+    return finish(cell, values, crystal, "autodiff", symmetrise, None, residual=float(forces.detach().abs().max()))
 
 
 def load_force_constants(path: Path) -> ForceConstants:
@@ -194,7 +191,7 @@ def load_force_constants(path: Path) -> ForceConstants:
 
 
 def finish(
-    ph: phonopy_api.Phonopy,
+    cell: phonopy_api.Geometry,
     values: np.ndarray,
     crystal: Crystal,
     method: str,
@@ -203,16 +200,10 @@ def finish(
     residual: float | None = None,
 ) -> ForceConstants:
     """Raw violations first, then the projection; both are kept."""
-    ideal, rows = phonopy_api.supercell_atoms(ph)
-    matrix = np.rint(ideal.cell.array @ np.linalg.inv(crystal.cell)).astype(int)
-    raw = violations(values, crystal, ideal, rows)
-    projected = phonopy_api.project(ph, values)
+    matrix = np.rint(cell.supercell.cell.array @ np.linalg.inv(crystal.cell)).astype(int)
+    raw = violations(values, crystal, cell.supercell, cell.rows)
+    projected = phonopy_api.project(cell, values)
     raw["projection"] = float(np.abs(projected - values).max())
     if residual is not None:
         raw["residual_force"] = float(residual)
     return ForceConstants(projected if symmetrise else values, crystal, matrix, method, displacement, symmetrise, raw)
-
-
-def _lattice(crystal: Crystal, matrix: np.ndarray) -> phonopy_api.Phonopy:
-    """A phonopy object for geometry only: the masses do not enter force constants."""
-    return phonopy_api.lattice(crystal, matrix, masses_of(crystal.numbers))

@@ -7,24 +7,30 @@ nothing depends on phonopy's choice of one.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import phonopy
 from ase import Atoms
+from ase.data import chemical_symbols
 from phonopy import Phonopy
 from phonopy.harmonic.dynamical_matrix import NacParams
 from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 from phonopy.phonon.mesh import Mesh
 from phonopy.phonon.spectrum import TetrahedronDOSAccumulator
 from phonopy.structure.atoms import PhonopyAtoms
+from symfc import Symfc
+from symfc.utils.utils import SymfcAtoms
 
 from mlffx.data.crystal import Crystal
 from mlffx.errors import UserError
+from mlffx.lattice.isotopes import natural_mass
 from mlffx.units import COULOMB_EV_A
 
 
@@ -49,55 +55,102 @@ class Stored:
     dielectric: np.ndarray | None
 
 
-def lattice(crystal: Crystal, matrix: np.ndarray, masses: Sequence[float] | np.ndarray) -> Phonopy:
-    """A phonopy object of the crystal with supercell rows `matrix @ crystal.cell`."""
-    primitive = crystal.primitive()
-    cell = PhonopyAtoms(
-        symbols=primitive.get_chemical_symbols(),
-        cell=primitive.cell.array,
-        scaled_positions=crystal.scaled_positions,
-        masses=list(masses),
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """A crystal in a supercell: what force constants need and masses do not change. Shared, so never given results.
+
+    Attributes:
+        ph: phonopy object.
+        supercell: ideal supercell in phonopy's order, with `site_type`.
+        rows: supercell index of each primitive atom, [n_basis].
+    """
+
+    ph: Phonopy
+    supercell: Atoms
+    rows: np.ndarray
+
+    @cached_property
+    def basis(self) -> np.ndarray:
+        """Symmetry-adapted compact force constants (symfc), [n_basis * n_supercell * 9, n]: B @ (B.T @ v) projects v.
+
+        Columns obey space group, permutation and acoustic sum rule at once. Their norm is one for the full matrix,
+        which repeats the compact rows, hence the square root of the number of lattice translations.
+        """
+        cell = self.ph.supercell
+        solver = Symfc(SymfcAtoms(cell=cell.cell, scaled_positions=cell.scaled_positions, numbers=cell.numbers))
+        solver.compute_basis_set(orders=[2])
+        found = solver.basis_set[2]
+        if not np.array_equal(found.p2s_map, self.rows):
+            raise UserError(
+                "symfc and phonopy see different primitive cells", "is the crystal's cell primitive?", "crystal"
+            )
+        return np.sqrt(len(found.translation_permutations)) * (found.compact_compression_matrix @ found.basis_set)
+
+
+def geometry(crystal: Crystal, matrix: np.ndarray) -> Geometry:
+    """The crystal in the supercell with rows `matrix @ crystal.cell`; remembered, for ensembles ask again and again."""
+    arrays = (
+        crystal.cell,
+        crystal.scaled_positions,
+        np.asarray(crystal.numbers, dtype=np.int64),
+        np.asarray(matrix, int),
+    )
+    return _geometry(*(np.ascontiguousarray(a).tobytes() for a in arrays))
+
+
+@lru_cache(maxsize=16)
+def _geometry(cell: bytes, positions: bytes, numbers: bytes, matrix: bytes) -> Geometry:
+    lattice_rows, fractions = np.frombuffer(cell).reshape(3, 3), np.frombuffer(positions).reshape(-1, 3)
+    species, repeats = np.frombuffer(numbers, np.int64), np.frombuffer(matrix, int).reshape(3, 3)
+    unit = PhonopyAtoms(
+        symbols=[chemical_symbols[z] for z in species],
+        cell=lattice_rows,
+        scaled_positions=fractions,
+        masses=[natural_mass(int(z)) for z in species],
     )
     with warnings.catch_warnings():
         # A supercell such as 2x2x1 has fewer symmetries than the crystal: meant, and named in the protocol.
         warnings.filterwarnings("ignore", message=".*Point group symmetries of supercell.*")
         # phonopy's columns are our rows: its supercell matrix is the transpose.
-        return Phonopy(cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix=np.eye(3), log_level=0)
-
-
-def supercell_atoms(ph: Phonopy) -> tuple[Atoms, np.ndarray]:
-    """Ideal supercell in phonopy's order, with `site_type`; and the rows [n_basis] that are the primitive atoms."""
+        ph = Phonopy(unit, supercell_matrix=repeats.T, primitive_matrix=np.eye(3), log_level=0)
     rows = np.asarray(ph.primitive.p2s_map)
-    cell = _to_ase(ph.supercell)
+    supercell = _to_ase(ph.supercell)
     basis = {int(s): i for i, s in enumerate(rows)}
-    cell.set_array("site_type", np.array([basis[int(s)] for s in ph.primitive.s2p_map]))
-    return cell, rows
+    supercell.set_array("site_type", np.array([basis[int(s)] for s in ph.primitive.s2p_map]))
+    return Geometry(ph, supercell, rows)
 
 
-def displaced_supercells(ph: Phonopy, distance: float) -> list[Atoms]:
+def lattice(crystal: Crystal, matrix: np.ndarray, masses: Sequence[float] | np.ndarray) -> Phonopy:
+    """A phonopy object of one's own, with masses [n_basis], amu."""
+    ph = copy.deepcopy(geometry(crystal, matrix).ph)
+    ph.masses = np.asarray(masses, dtype=float)
+    return ph
+
+
+def displaced_supercells(of: Geometry, distance: float) -> list[Atoms]:
     """Symmetry-inequivalent displacements of `distance` A, each with both signs."""
+    ph = copy.deepcopy(of.ph)
     ph.generate_displacements(distance=distance, is_plusminus=True)
     return [_to_ase(cell) for cell in ph.supercells_with_displacements or []]
 
 
-def solve(ph: Phonopy, distance: float, forces: Sequence[np.ndarray]) -> np.ndarray:
+def solve(of: Geometry, distance: float, forces: Sequence[np.ndarray]) -> np.ndarray:
     """Compact force constants from the forces of `displaced_supercells`, [n_basis, n_supercell, 3, 3], eV/A^2."""
+    ph = copy.deepcopy(of.ph)
     ph.generate_displacements(distance=distance, is_plusminus=True)
     ph.forces = np.array(forces)
     ph.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
     return np.array(ph.force_constants)
 
 
-def project(ph: Phonopy, values: np.ndarray) -> np.ndarray:
-    """Projection onto space group, permutation and acoustic sum rule at once (symfc), of compact force constants."""
-    ph.force_constants = np.array(values, dtype=np.float64, order="C")
-    ph.symmetrize_force_constants(use_symfc_projector=True, show_drift=False)
-    return np.array(ph.force_constants)
+def project(of: Geometry, values: np.ndarray) -> np.ndarray:
+    """Projection of compact force constants onto space group, permutation and acoustic sum rule at once."""
+    return (of.basis @ (of.basis.T @ values.ravel())).reshape(values.shape)
 
 
-def expand(ph: Phonopy, values: np.ndarray) -> np.ndarray:
+def expand(of: Geometry, values: np.ndarray) -> np.ndarray:
     """Compact [n_basis, n_supercell, 3, 3] to full [n_supercell, n_supercell, 3, 3]."""
-    return np.array(compact_fc_to_full_fc(ph.primitive, np.array(values, order="C")))
+    return np.array(compact_fc_to_full_fc(of.ph.primitive, np.array(values, order="C")))
 
 
 def set_force_constants(ph: Phonopy, values: np.ndarray) -> None:
@@ -214,7 +267,7 @@ def load(path: Path) -> Stored:
     if values is not None:
         if values.shape[0] == values.shape[1] and values.shape[0] != len(cell):
             values = values[ph.primitive.p2s_map]
-        values = _reorder(ph, lattice(Crystal.from_atoms(cell), matrix, ph.masses), np.array(values))
+        values = _reorder(ph, geometry(Crystal.from_atoms(cell), matrix), np.array(values))
     nac = ph.nac_params
     return Stored(
         Crystal.from_atoms(cell),
@@ -231,17 +284,17 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("phonopy", "symfc", "spglib", "seekpath", "numpy", "torch")}
 
 
-def _reorder(ph: Phonopy, target: Phonopy, values: np.ndarray) -> np.ndarray:
+def _reorder(ph: Phonopy, target: Geometry, values: np.ndarray) -> np.ndarray:
     """Columns of compact force constants from the supercell order of `ph` to that of `target`.
 
     Both supercells are repeats of the same primitive cell, perhaps with other representatives: columns are found by the
     vector from the row's atom.
     """
     ours, theirs = target.supercell, ph.supercell
-    inverse = np.linalg.inv(np.asarray(ours.cell))
+    inverse = np.linalg.inv(ours.cell.array)
     out = np.empty_like(values)
     for row in range(len(values)):
-        start_ours = ours.positions[target.primitive.p2s_map[row]]
+        start_ours = ours.positions[target.rows[row]]
         start_theirs = theirs.positions[ph.primitive.p2s_map[row]]
         offsets = (ours.positions - start_ours)[:, None] - (theirs.positions - start_theirs)[None]
         fractions = offsets @ inverse
