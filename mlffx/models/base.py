@@ -20,8 +20,9 @@ MODELS: Registry[AtomicModel] = Registry("model")
 class AtomicModel(nn.Module):
     """Base class of architectures.
 
-    A subclass sets `n_features` and implements `describe`; it must be twice differentiable in the edge vectors also where
-    they are symmetric (no square root of something that vanishes at the perfect crystal), and smooth at the cutoff.
+    A subclass sets `n_features` and implements `describe`; it must be twice differentiable in the edge vectors also
+    where they are symmetric (no square root of something that vanishes in the perfect crystal), and smooth at the
+    cutoff.
 
     Args:
         species: atomic numbers the model knows; atoms are indexed in this order.
@@ -50,6 +51,9 @@ class AtomicModel(nn.Module):
         """[n_atoms], position of each atom's element in `species`."""
         return self._species_index[graph[keys.NUMBERS]]  # type: ignore[index]
 
+    def fit_features(self, graph: Data, edges: Edges) -> None:
+        """Called once with training structures before training: what the architecture takes from their statistics."""
+
     def describe(self, graph: Data, edges: Edges) -> Tensor:
         """Invariant features of each atom, [n_atoms, n_features]; `edges` are within the cutoff, vectors in float64."""
         raise NotImplementedError
@@ -64,15 +68,19 @@ class AtomicModel(nn.Module):
         return {keys.ATOMIC_ENERGY: self.readout(features, graph), keys.FEATURES: features}
 
 
+def complete_spec(spec: dict[str, Any], **statistics: Any) -> dict[str, Any]:
+    """`spec` with the statistics its architecture asks for and it does not already say: all that rebuilding takes."""
+    wanted = MODELS.options(spec["name"])
+    given = {k: v for k, v in spec.items() if v is not None}
+    return {k: v for k, v in statistics.items() if k in wanted} | given
+
+
 def build_model(spec: dict[str, Any], **statistics: Any) -> AtomicModel:
     """Build an architecture from `{"name": ..., **options}`.
 
     Args:
-        spec: options as in conf/model.
-        statistics: what the data says (species, mean_neighbours, crystal...); passed where the architecture asks for it
-            and the spec does not already say it.
+        spec: options as in conf/model; None means the default, or what the statistics say.
+        statistics: what the data says (species, mean_neighbours, crystal...); see `complete_spec`.
     """
-    options = {k: v for k, v in spec.items() if k != "name"}
-    wanted = MODELS.options(spec["name"])
-    options |= {k: v for k, v in statistics.items() if k in wanted and options.get(k) is None}
-    return MODELS.build(spec["name"], **options)
+    options = complete_spec(spec, **statistics)
+    return MODELS.build(options.pop("name"), **options)

@@ -68,3 +68,14 @@ class Neighbourhood:
             x = x.new_zeros((blocks * rows, x.shape[1])).index_copy(0, self.slot, x)
         out = torch.bmm(weights, x.reshape(blocks, columns, -1)).reshape(blocks * rows, -1, x.shape[1])
         return out if self.slot is None else out.index_select(0, self.slot)
+
+    def outer(self, a: Tensor, b: Tensor) -> Tensor:
+        """sum_(e: i <- j) a_e[m] b_e[f] for two properties of edges: [n_edges, m], [n_edges, f] -> [n_atoms, m, f]."""
+        if self.dense:
+            raise ValueError("needs one slot an edge: Neighbourhood(..., dense=False)")
+        blocks, _, columns = self.shape
+        tables = [
+            x.new_zeros((blocks * columns, x.shape[1])).index_copy(0, self.index, x).reshape(blocks, columns, -1)
+            for x in (a, b)
+        ]
+        return torch.bmm(tables[0].transpose(1, 2), tables[1])

@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
+from mlffx.data.graph import batch_graphs, edges_of
 from mlffx.data.splits import resample
 from mlffx.errors import UserError
-from mlffx.models.base import MODELS, build_model
+from mlffx.models.base import MODELS, build_model, complete_spec
 from mlffx.potentials.base import Potential
 from mlffx.potentials.network import NetworkPotential
 from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
@@ -32,8 +33,10 @@ def untrained(settings: TrainSettings, task: Task) -> Potential:
     cutoff = options.get("cutoff") or (probe.default if probe is not None else None)
     if cutoff is None:
         raise UserError("is missing", "set model.cutoff=4.0", "model.cutoff")
-    model = build_model(options, **task.statistics(float(cutoff)))
-    spec = options | {k: v for k, v in task.statistics(float(cutoff)).items() if k in MODELS.options(options["name"])}
+    spec = complete_spec(options, **task.statistics(float(cutoff)))
+    model = build_model(spec)
+    training = batch_graphs(task.graphs(model.cutoff, task.split.train))
+    model.fit_features(training, edges_of(training))
     network = NetworkPotential(model, torch.as_tensor(task.offsets()), task.force_scale(), spec)
     if settings.potential.kind == "charge_aware" or settings.electrostatics.get("name", "none") != "none":
         from mlffx.potentials.charge_aware import with_charges

@@ -267,6 +267,7 @@ class ModelSuite:
         energies = torch.tensor([atoms.get_potential_energy() for atoms in structures], dtype=torch.float64)
         forces = torch.as_tensor(np.concatenate([atoms.get_forces() for atoms in structures]))
         graph, n = case.graph(structures), len(case.atoms)
+        case.potential.model.fit_features(graph, edges_of(graph))
         with torch.no_grad():
             case.potential.scale.copy_(energies.std() / n)
             misfit = energies - evaluate(case.potential, graph, forces=False)[keys.ENERGY]
