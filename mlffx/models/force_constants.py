@@ -255,4 +255,5 @@ def _rigid(crystal: Crystal, tensors: np.ndarray, owner: np.ndarray, table: clus
             phi = table.rotations[k] @ tensors[p] @ table.rotations[k].T
             phi = phi.T if table.reversed[k] else phi
             moments[table.centre[k], :, :, p] += phi - phi.T
+    moments[np.abs(moments) < 1e-9] = 0.0  # rcond is relative: rounding alone would count as conditions
     return null_space(moments.reshape(-1, len(tensors)), rcond=1e-9)
