@@ -7,6 +7,7 @@ weights could never get a gradient.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -187,7 +188,7 @@ class NequIP(AtomicModel):
         states = layer_irreps(l_max, parity, n_interactions)
         shape = (n_channels, n_radial, radial_hidden)
         self.first = FirstLayer(len(self.species), states[0], l_max, *shape)
-        self.layers = nn.ModuleList(Layer(a, b, l_max, *shape) for a, b in zip(states, states[1:], strict=False))
+        self.layers = nn.ModuleList(Layer(a, b, l_max, *shape) for a, b in itertools.pairwise(states))
         self.head = nn.Parameter(torch.randn(n_channels))
 
     def describe(self, graph: Data, edges: Edges) -> Tensor:
