@@ -114,6 +114,10 @@ def effective_force_constants(
         )
     best = fit(flat_u, flat_f)
     left = flat_f + np.einsum("ijab,sjb->sia", best, flat_u)
+    if third_order:
+        cubic = np.array(solver.force_constants[3]).transpose(0, 3, 1, 4, 2, 5).reshape(3 * n, 3 * n, 3 * n)
+        for rest, snapshot in zip(left, flat_u, strict=True):
+            rest += 0.5 * (cubic @ snapshot.ravel() @ snapshot.ravel()).reshape(n, 3)
     blocks = []
     for block in _blocks(u) if len(flat_u) > 1 else ():
         keep = np.ones(u.shape[:2], dtype=bool)

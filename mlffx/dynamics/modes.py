@@ -29,7 +29,7 @@ from mlffx.dynamics.vdos import (
 from mlffx.units import AMU_A2_FS2_TO_EV
 
 SAME_FREQUENCY = 0.5  # cm-1; closer modes of one star are one group
-JACKKNIFE_BLOCKS = 12  # of replicas
+JACKKNIFE_BLOCKS = 8  # of replicas
 RIGID = 1.0  # cm-1; below this a mode at q = 0 is a translation
 
 
@@ -172,6 +172,8 @@ def mode_lines(trajectory: Trajectory, groups: list[ModeGroup], resolution: floa
     The fitted line is the expectation of Welch's spectrum for the oscillator, so the resolution of the segments and
     their taper do not count as width. Widths far below the resolution are upper bounds.
     """
+    if not groups:
+        return []
     length = segment_length(resolution, trajectory.sample_step, len(trajectory.velocities))
     vectors = np.concatenate([g.vectors for g in groups], axis=1)
     owner = np.repeat(np.arange(len(groups)), [g.vectors.shape[1] for g in groups])
