@@ -24,6 +24,7 @@ from mlffx.lattice.phonons import Phonons
 
 ORDER = ("TA", "LA", "TO", "LO")
 DEGENERATE = 0.1  # cm-1; symmetric force constants give 1e-4
+NEARLY = 10.0  # cm-1; for force constants of a supercell with less symmetry than the crystal
 GAMMA_DIRECTION = (1.0, 0.0, 0.0)  # of LO at Gamma, conventional axes; cubic crystals do not care
 
 
@@ -71,27 +72,31 @@ def branches(phonons: Phonons, q: Sequence[float] | np.ndarray) -> list[Branch]:
     if at_gamma:
         keep = np.sort(np.argsort(np.abs(frequencies))[3:])
         frequencies, vectors = frequencies[keep], vectors[keep]
-    fractions = longitudinal_fractions(frequencies, vectors, unit / np.linalg.norm(unit))
+    tolerance = DEGENERATE if phonons.symmetric else NEARLY
+    fractions = longitudinal_fractions(frequencies, vectors, unit / np.linalg.norm(unit), tolerance)
     n_longitudinal = phonons.crystal.n_basis - (1 if at_gamma else 0)
     order = np.argsort(-fractions, kind="stable")
     longitudinal = np.zeros(len(frequencies), dtype=bool)
     longitudinal[order[:n_longitudinal]] = True
     names = _names(longitudinal, at_gamma)
     one_element = len(set(phonons.crystal.numbers.tolist())) == 1
-    return _merge(names, frequencies, fractions, triplet="LTO" if one_element else "TO")
+    return _merge(names, frequencies, fractions, tolerance, triplet="LTO" if one_element else "TO")
 
 
-def longitudinal_fractions(frequencies: np.ndarray, vectors: np.ndarray, unit: np.ndarray) -> np.ndarray:
+def longitudinal_fractions(
+    frequencies: np.ndarray, vectors: np.ndarray, unit: np.ndarray, tolerance: float = DEGENERATE
+) -> np.ndarray:
     """Longitudinal fraction of each mode, [n_modes], degenerate groups rotated to make it definite.
 
     Args:
         frequencies: [n_modes], cm-1, ascending.
         vectors: [n_modes, n_basis, 3], complex eigenvectors.
         unit: Cartesian unit vector along q, [3].
+        tolerance: neighbours closer than this are degenerate, cm-1.
     """
     along = vectors @ unit  # [mode, atom]
     fractions = np.empty(len(frequencies))
-    for group in _groups(frequencies):
+    for group in _groups(frequencies, tolerance):
         overlap = along[group].conj() @ along[group].T  # Hermitian; its eigenvalues are the definite fractions
         fractions[group] = np.linalg.eigvalsh(overlap)
     return fractions
@@ -141,9 +146,9 @@ def _mixed(members: list[str], fractions: np.ndarray) -> bool:
     return len({name[0] for name in members}) > 1 and bool(((fractions > 0.02) & (fractions < 0.98)).any())
 
 
-def _groups(frequencies: np.ndarray) -> list[np.ndarray]:
+def _groups(frequencies: np.ndarray, tolerance: float) -> list[np.ndarray]:
     """Runs of degenerate modes in an ascending list."""
-    cuts = np.flatnonzero(np.diff(frequencies) > DEGENERATE) + 1
+    cuts = np.flatnonzero(np.diff(frequencies) > tolerance) + 1
     return np.split(np.arange(len(frequencies)), cuts)
 
 
@@ -158,9 +163,11 @@ def _names(longitudinal: np.ndarray, at_gamma: bool) -> list[str]:
     return names
 
 
-def _merge(names: list[str], frequencies: np.ndarray, fractions: np.ndarray, triplet: str) -> list[Branch]:
+def _merge(
+    names: list[str], frequencies: np.ndarray, fractions: np.ndarray, tolerance: float, triplet: str
+) -> list[Branch]:
     found: list[Branch] = []
-    groups = _groups(frequencies)
+    groups = _groups(frequencies, tolerance)
     if any(_mixed([names[k] for k in group], fractions[group]) for group in groups):
         names = [ORDER[min(level, 3)] for level, group in enumerate(groups) for _ in group]
     for group in groups:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 
 from mlffx.data import keys
 from mlffx.data.crystal import Crystal
 from mlffx.data.graph import batch_graphs
 from mlffx.errors import UserError
 from mlffx.lattice import phonopy_api
-from mlffx.lattice.symmetry import violations
+from mlffx.lattice.symmetry import SiteIndex, violations
 from mlffx.potentials.base import Potential, evaluate
 from mlffx.potentials.batched import device_of, evaluate_atoms, graph_of, in_double
 
@@ -63,6 +64,33 @@ class ForceConstants:
         """All rows, [n_supercell, n_supercell, 3, 3], eV/A^2."""
         return phonopy_api.expand(self.geometry, self.values)
 
+    def interpolated(self, matrix: Sequence | np.ndarray | int) -> ForceConstants:
+        """The same force constants laid out in another supercell, then given every symmetry that one has.
+
+        Each pair is placed at its shortest vectors (shared equally where several are as short), which is how they are
+        interpolated to any q-point anyway. A 2x2x1 cell so regains the symmetry of the crystal, averaged over its axes;
+        nothing is learned about pairs it did not resolve.
+        """
+        target = phonopy_api.geometry(self.crystal, supercell_matrix(self.crystal, matrix))
+        find, ours = SiteIndex(target.supercell), self.geometry.supercell
+        shifts = np.array(list(np.ndindex(3, 3, 3))) - 1
+        values = np.zeros((len(self.rows), len(target.supercell), 3, 3))
+        for i, row in enumerate(self.rows):
+            nearest = minkowski_reduce(ours.cell.array)[0]
+            folded = wrap(ours.positions - ours.positions[row], nearest)
+            images = folded[:, None] + (shifts @ nearest)[None]  # [n_supercell, 27, 3]
+            lengths = np.linalg.norm(images, axis=-1)
+            shortest = lengths < lengths.min(axis=1, keepdims=True) + 1e-4
+            pair, image = np.nonzero(shortest)
+            column = find(target.supercell.positions[target.rows[i]] + images[pair, image])
+            if column is None:
+                raise UserError("the supercells do not share the crystal", "give a matrix in primitive rows")
+            weight = 1.0 / shortest.sum(axis=1)[pair]
+            np.add.at(values[i], column, weight[:, None, None] * self.values[i, pair])
+        projected = phonopy_api.project(target, values)
+        rows = supercell_matrix(self.crystal, matrix)
+        return replace(self, values=projected, matrix=rows, method=f"{self.method}, interpolated", symmetrised=True)
+
     def __add__(self, other: ForceConstants) -> ForceConstants:
         """Force constants of the sum of two potentials (same crystal and supercell)."""
         return self._combined(other, 1.0, "sum")
@@ -86,6 +114,12 @@ class ForceConstants:
             symmetrised=self.symmetrised and other.symmetrised,
             raw={},
         )
+
+
+def wrap(vectors: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Vectors [n, 3] folded to fractions between -1/2 and 1/2 of `cell`."""
+    fractions = vectors @ np.linalg.inv(cell)
+    return (fractions - np.rint(fractions)) @ cell
 
 
 def supercell_matrix(crystal: Crystal, supercell: Sequence | np.ndarray | int) -> np.ndarray:

@@ -126,6 +126,10 @@ class Thermal:
 class Phonons:
     """Phonons of one set of force constants with one set of masses.
 
+    Attributes:
+        symmetric: whether the force constants have every symmetry of the crystal. A 2x2x1 supercell does not, and then
+            levels of the crystal are split by a few cm-1.
+
     Args:
         force_constants: see `finite_displacement` and `autodiff`.
         masses: [n_basis], amu; natural isotopes when None (`masses_of(numbers, {"H": "D"})` for others).
@@ -155,7 +159,7 @@ class Phonons:
             phonopy_api.set_nac(self._ph, nac.neutral().born, nac.dielectric, nac.method)
         self._mesh = [31, 31, 31]
         # A 2x2x1 supercell or raw force constants lack symmetries of the crystal: then every q-point counts.
-        self._symmetric = force_constants.symmetrised and keeps_symmetry(self.crystal, force_constants.matrix)
+        self.symmetric = force_constants.symmetrised and keeps_symmetry(self.crystal, force_constants.matrix)
 
     @classmethod
     def load(cls, path: Path) -> Phonons:
@@ -233,12 +237,12 @@ class Phonons:
             UserError: when the result does not integrate to three modes an atom (mesh too coarse).
         """
         self._mesh = _mesh(mesh)
-        _, _, sampled = phonopy_api.mesh_frequencies(self._ph, self._mesh, self._symmetric)
+        _, _, sampled = phonopy_api.mesh_frequencies(self._ph, self._mesh, self.symmetric)
         low, high = sampled.min() * THZ_TO_CM1, sampled.max() * THZ_TO_CM1
         grid = pitch * np.arange(np.floor(low / pitch) - 3, np.ceil(high / pitch) + 4)
         elements = list(dict.fromkeys(self.crystal.numbers.tolist()))
         groups = [np.flatnonzero(self.crystal.numbers == z).tolist() for z in elements]
-        total, parts = phonopy_api.density_of_states(self._ph, self._mesh, grid / THZ_TO_CM1, groups, self._symmetric)
+        total, parts = phonopy_api.density_of_states(self._ph, self._mesh, grid / THZ_TO_CM1, groups, self.symmetric)
         projected = {chemical_symbols[z]: part / THZ_TO_CM1 for z, part in zip(elements, parts, strict=True)}
         result = DensityOfStates(grid, total / THZ_TO_CM1, projected, self._mesh)
         if abs(result.integral() - self.n_modes) > 0.03 * self.n_modes:
@@ -253,7 +257,7 @@ class Phonons:
         """Harmonic free energy, entropy and heat capacity at temperatures [n], K. Imaginary modes are left out: check
         `imaginary` first."""
         self._mesh = _mesh(mesh)
-        found = phonopy_api.thermal(self._ph, self._mesh, temperatures, self._symmetric)
+        found = phonopy_api.thermal(self._ph, self._mesh, temperatures, self.symmetric)
         atoms, gas = self.crystal.n_basis, 8.31446261815324
         return Thermal(
             np.asarray(temperatures, dtype=float),
@@ -269,7 +273,7 @@ class Phonons:
 
     def imaginary(self, mesh: int | Sequence[int] = 12) -> list[dict[str, Any]]:
         """Modes below -5 cm-1 on an irreducible mesh and at the labelled points: q, mode, frequency; worst first."""
-        q, _, frequencies = phonopy_api.mesh_frequencies(self._ph, _mesh(mesh), self._symmetric)
+        q, _, frequencies = phonopy_api.mesh_frequencies(self._ph, _mesh(mesh), self.symmetric)
         named = paths.labelled_points(self.crystal)
         if named:
             q = np.concatenate([q, np.array(list(named.values()))])

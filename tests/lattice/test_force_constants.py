@@ -156,3 +156,16 @@ def test_conventional_supercells():
     matrix = fc.conventional_matrix(crystal, (2, 2, 1))
     assert abs(np.linalg.det(matrix)) == pytest.approx(16)
     np.testing.assert_allclose(np.sort(np.linalg.norm(matrix @ crystal.cell, axis=1)), [3.56, 7.12, 7.12])
+
+
+def test_interpolation_keeps_frequencies_and_restores_symmetry():
+    springs, crystal = diamond()
+    flat = fc.autodiff(springs, crystal, fc.conventional_matrix(crystal, (2, 2, 1)))
+    round_ = flat.interpolated(fc.conventional_matrix(crystal, 2))
+    direct = fc.autodiff(springs, crystal, fc.conventional_matrix(crystal, 2))
+    assert Phonons(round_).symmetric and not Phonons(flat).symmetric
+    q = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]])
+    # Second neighbours across a face of the flat cell are shared between two images; the cubic cell tells them apart.
+    np.testing.assert_allclose(Phonons(round_).frequencies(q), Phonons(direct).frequencies(q), rtol=0.02, atol=1e-3)
+    again = direct.interpolated(4)
+    np.testing.assert_allclose(Phonons(again).frequencies(q), Phonons(direct).frequencies(q), atol=1e-6)
