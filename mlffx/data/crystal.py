@@ -13,6 +13,9 @@ from ase.build import bulk
 
 from mlffx.errors import UserError
 
+# Let spglib raise instead of returning None and warning; phonopy and symfc do the same when they are imported.
+spglib.error.OLD_ERROR_HANDLING = False
+
 
 @dataclass(frozen=True)
 class Match:
@@ -68,7 +71,12 @@ class Crystal:
         Raises:
             UserError: when no symmetry is found within `symprec` A.
         """
-        found = spglib.get_symmetry_dataset((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec)
+        try:
+            found = spglib.get_symmetry_dataset(
+                (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec
+            )
+        except spglib.error.SpglibError:
+            found = None
         if found is None:
             raise UserError(f"no crystal symmetry within {symprec} A", "declare data.crystal", "data.crystal")
         rotation = found.std_rotation_matrix  # idealised = rotation @ original
@@ -163,13 +171,14 @@ class Crystal:
 def _lattice_points(matrix: np.ndarray) -> np.ndarray:
     """Integer primitive translations inside the supercell `matrix`, [|det|, 3]."""
     n = round(abs(np.linalg.det(matrix)))
+    if n == 0:
+        raise UserError(f"supercell matrix {matrix.tolist()} is singular", where="supercell")
     reach = np.abs(matrix).sum(axis=0)
     axes = [np.arange(-r, r + 1) for r in reach]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     fractions = grid @ np.linalg.inv(matrix)
     inside = grid[((fractions > -1e-8) & (fractions < 1 - 1e-8)).all(axis=1)]
-    if len(inside) != n:
-        raise UserError(f"supercell matrix {matrix.tolist()} is singular", where="supercell")
+    assert len(inside) == n
     return inside
 
 

@@ -32,7 +32,8 @@ def build_graph(
     Raises:
         UserError: for a cutoff that gives more than MAX_NEIGHBOURS neighbours an atom.
     """
-    density = len(atoms) / max(abs(atoms.cell.volume), 1e-9)
+    volume = abs(atoms.cell.volume)
+    density = len(atoms) / volume if volume > 1e-6 else 0.0  # no cell, no images
     if 4.19 * cutoff**3 * density > MAX_NEIGHBOURS:
         raise UserError(
             f"a cutoff of {cutoff:g} A gives about {4.19 * cutoff**3 * density:.0f} neighbours an atom",

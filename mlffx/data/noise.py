@@ -2,8 +2,8 @@
 
 The noise of a difference is estimated without a potential. The difference is fitted, robustly, by some 44 smooth
 functions of the structure: sums over the pairs of each shell of powers of the change of distance, and sums over angles.
-What is left, residual / sqrt(1 - leverage), is taken as noise. It is an upper bound, because it contains what the functions cannot
-describe; where that matters, the colder half of the frames shows less of it.
+What is left, residual / sqrt(1 - leverage), is taken as noise. It is an upper bound, because it contains what the
+functions cannot describe; where that matters, the colder half of the frames shows less of it.
 """
 
 from __future__ import annotations
