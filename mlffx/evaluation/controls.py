@@ -148,7 +148,7 @@ def residual_trend(data: EnergyResiduals) -> Verdict:
     if data.noise:
         statement += f", label noise {data.noise:.3f}"
     at_floor = data.noise is not None and rms <= 1.3 * data.noise
-    word: Word = "pass" if at_floor or p > 0.01 or rho <= 0 else "fail"
+    word: Word = "pass" if at_floor or rho <= 0 or p > 0.05 else "fail" if p < 0.01 else "inconclusive"
     if word == "pass" and not at_floor and len(r) < 20:
         word = "inconclusive"
     return Verdict("residuals", title, word, statement, numbers)

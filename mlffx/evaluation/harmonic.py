@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mlffx.data.crystal import Crystal
+from mlffx.evaluation.members import Members, fingerprint
 from mlffx.evaluation.spectra import BandPath, LabelledPoint, Spectra
 from mlffx.lattice.branches import Branch, branches
 from mlffx.lattice.force_constants import ForceConstants, autodiff, conventional_matrix, finite_displacement
@@ -23,43 +24,59 @@ Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
 @dataclass(frozen=True)
 class PhononSettings:
-    """How phonons are computed.
+    """How phonons are computed: the keys of conf/phonons.
 
     Attributes:
         method: `finite_displacement` or `autodiff`.
         displacement: A.
         supercell: conventional cells along each axis, n or [n1, n2, n3]; or a 3x3 matrix in primitive rows.
         symmetrise: project force constants onto every symmetry.
+        cross_check: also by the other method, for the first member.
+        nac: non-analytical term of polar crystals: `none`, `reference` (tabulated) or `model` (its own charges).
+        nac_method: `gonze` or `wang`.
+        isotopes: element -> isotope (`{Li: 7Li, H: D}`); natural where not named.
         mesh: q-points along each axis for densities of states.
         pitch: of the frequency grid, cm-1.
         points_per_segment: of the longest segment of the path.
-        isotopes: element -> isotope (`{"Li": "7Li", "H": "D"}`); natural where not named.
-        nac: non-analytical term, for polar crystals.
-        cross_check: also by the other method, for the first member.
     """
 
-    method: str = "finite_displacement"
+    method: Literal["finite_displacement", "autodiff"] = "finite_displacement"
     displacement: float = 0.01
-    supercell: int | Sequence[int] | Sequence[Sequence[int]] = 2
+    supercell: Any = ((4, 0, 0), (0, 4, 0), (0, 0, 4))
     symmetrise: bool = True
-    mesh: int | Sequence[int] = 31
+    cross_check: bool = True
+    nac: Literal["none", "reference", "model"] = "none"
+    nac_method: Literal["gonze", "wang"] = "gonze"
+    isotopes: dict[str, Any] = field(default_factory=dict)
+    mesh: Any = 31
     pitch: float = 2.0
     points_per_segment: int = 51
-    isotopes: Mapping[str, str | float] = field(default_factory=dict)
-    nac: Nac | None = None
-    cross_check: bool = True
 
     def matrix(self, crystal: Crystal) -> np.ndarray:
         """Supercell rows in primitive rows, [3, 3]."""
         array = np.asarray(self.supercell)
-        return array.astype(int) if array.ndim == 2 else conventional_matrix(crystal, self.supercell)  # type: ignore[arg-type]
+        return array.astype(int) if array.ndim == 2 else conventional_matrix(crystal, self.supercell)
 
 
-def force_constants(
-    potentials: Sequence[Potential], crystal: Crystal, settings: PhononSettings, track: Track
-) -> list[ForceConstants]:
-    """Force constants of every potential by the method of the settings."""
-    return [constants(p, crystal, settings) for p in track(potentials, "force constants")]
+def force_constants(members: Members, crystal: Crystal, settings: PhononSettings, track: Track) -> list[ForceConstants]:
+    """Force constants of every member by the method of the settings.
+
+    Draws from a posterior are shifted so that those about one fit have its force constants as their mean: force
+    constants are linear in the drawn coefficients, so this takes the scatter of few draws out of the central value.
+    """
+    known: dict[str, ForceConstants] = {}  # members may share a base
+    found = []
+    for potential in track(members.potentials, "force constants"):
+        key = fingerprint(potential)
+        if key not in known:
+            known[key] = constants(potential, crystal, settings)
+        found.append(known[key])
+    for centre in {id(c): c for c in members.centres}.values():
+        own = [k for k, c in enumerate(members.centres) if c is centre]
+        shift = constants(centre, crystal, settings).values - np.mean([found[k].values for k in own], axis=0)
+        for k in own:
+            found[k] = replace(found[k], values=found[k].values + shift)
+    return found
 
 
 def constants(potential: Potential, crystal: Crystal, settings: PhononSettings) -> ForceConstants:
@@ -69,10 +86,10 @@ def constants(potential: Potential, crystal: Crystal, settings: PhononSettings) 
     return finite_displacement(potential, crystal, matrix, settings.displacement, settings.symmetrise)
 
 
-def disagreement(potential: Potential, crystal: Crystal, settings: PhononSettings, first: ForceConstants) -> float:
+def disagreement(potential: Potential, crystal: Crystal, settings: PhononSettings) -> float:
     """Largest difference between displaced supercells and automatic differentiation, eV/A^2."""
-    other = "finite_displacement" if settings.method == "autodiff" else "autodiff"
-    second = constants(potential, crystal, replace(settings, method=other))
+    methods: tuple[Any, Any] = ("finite_displacement", "autodiff")
+    first, second = (constants(potential, crystal, replace(settings, method=m)) for m in methods)
     return float(np.abs(first.values - second.values).max())
 
 
@@ -88,6 +105,7 @@ def spectra(
     members: Sequence[ForceConstants],
     settings: PhononSettings,
     track: Track,
+    nac: Nac | None = None,
     density_of_states: bool = True,
 ) -> Spectra:
     """Everything that is plotted and tabulated, of every member.
@@ -95,13 +113,14 @@ def spectra(
     Args:
         name: for legends.
         members: force constants in one supercell.
+        nac: non-analytical term.
         density_of_states: skip it where only frequencies are wanted (other isotopes).
     """
     crystal = members[0].crystal
     masses = masses_of(crystal.numbers, settings.isotopes)
     isotope = isotope_label(crystal.numbers, settings.isotopes)
-    phonons = [Phonons(fc, masses, settings.nac, isotope) for fc in members]
-    average = phonons[0] if len(members) == 1 else Phonons(mean_constants(members), masses, settings.nac, isotope)
+    phonons = [Phonons(fc, masses, nac, isotope) for fc in members]
+    average = phonons[0] if len(members) == 1 else Phonons(mean_constants(members), masses, nac, isotope)
     points = {label: labelled(label, q, average, phonons) for label, q in labelled_points(crystal).items()}
     bands = [p.bands(settings.points_per_segment) for p in track(phonons, "bands")]
     grid, total = np.zeros(0), np.zeros((len(members), 0))

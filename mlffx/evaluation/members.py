@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlffx.errors import UserError
@@ -22,18 +22,27 @@ class Members:
     Attributes:
         potentials: what is evaluated.
         kind: `single`, `ensemble`, `posterior` or `ensemble and posterior`: where the spread comes from.
+        centres: for draws, the fitted potential each of them was drawn about; else empty.
     """
 
     potentials: list[Potential]
     kind: str
+    centres: list[Potential] = field(default_factory=list)
 
-    def low_level(self) -> list[Potential] | None:
+    @property
+    def fitted(self) -> list[Potential]:
+        """The potentials as they were fitted, without the draws about them."""
+        return list({id(c): c for c in self.centres}.values()) or self.potentials
+
+    def low_level(self) -> Members | None:
         """The base of each delta potential, None for direct ones; a base all members share appears once."""
-        bases = [base_of(p) for p in self.potentials]
+        bases, centres = [base_of(p) for p in self.potentials], [base_of(c) for c in self.centres]
         if any(b is None for b in bases):
             return None
-        distinct = {fingerprint(b): b for b in bases if b is not None}
-        return list(distinct.values()) if len(distinct) == 1 else [b for b in bases if b is not None]
+        found = [b for b in bases if b is not None]
+        if len({fingerprint(b) for b in found}) == 1:
+            return Members(found[:1], "single")
+        return Members(found, self.kind, [c for c in centres if c is not None])
 
 
 def base_of(potential: Potential) -> Potential | None:
@@ -62,26 +71,31 @@ def load_members(run_dir: Path) -> list[Potential]:
     return [load_potential(p) for p in (finished or [run_dir / CHECKPOINT])]
 
 
-def gather(run_dir: Path, n_samples: int = 16, seed: int = 0) -> Members:
+def gather(run_dir: Path, n_samples: int = 16, seed: int = 0, resampled: bool = False) -> Members:
     """Members of a run; those with a posterior (closed-form fits) are replaced by draws from it.
 
     Args:
-        n_samples: draws in all, at least two a member.
+        n_samples: draws in all, at least four a member.
+        resampled: the members saw different samples of the training set: their spread holds the noise of the labels
+            already, and draws would count it twice.
     """
     loaded = load_members(run_dir)
     many = len(loaded) > 1
-    drawn: list[Potential] = []
-    for i, potential in enumerate(loaded):
-        drawn += posterior(potential, max(2, n_samples // len(loaded)), seed + i)
-    if drawn:
-        return Members(drawn, "ensemble and posterior" if many else "posterior")
+    if not (many and resampled):
+        drawn: list[Potential] = []
+        centres: list[Potential] = []
+        for i, potential in enumerate(loaded):
+            samples = posterior(potential, max(4, n_samples // len(loaded)), seed + i)
+            drawn += samples
+            centres += [potential] * len(samples)
+        if drawn:
+            return Members(drawn, "ensemble and posterior" if many else "posterior", centres)
     return Members(loaded, "ensemble" if many else "single")
 
 
 def posterior(potential: Potential, n: int, seed: int) -> list[Potential]:
     """Draws from the posterior of a potential that was fitted in closed form; empty for those without one."""
-    sample = getattr(potential, "posterior_samples", None)
-    return list(sample(n, seed)) if sample is not None else []
+    return list(potential.posterior_samples(n, seed))
 
 
 def fingerprint(potential: Potential) -> str:

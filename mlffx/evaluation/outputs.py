@@ -104,7 +104,7 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
 
     def add(name: str, title: str, caption: str, figure: Figure) -> None:
         paths = style.save(figure, out / name)
-        pages.append(PageFigure(title, caption, paths[1]))
+        pages.append(PageFigure(title, caption, paths[1], round(95 * figure.get_figwidth())))
 
     if e.low_level is not None:
         moved = shifts(e.model, e.low_level)
@@ -131,6 +131,9 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
         series=colours(models, e.low_level),
         measured=[*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere],
         training=_training(e),
+        spread_from=e.members.kind,
+        harmonic=e.experiment.harmonic,
+        hashes=list(read_json(e.run.path / "environment.json").get("data", {}).items()),
         protocol=list(flatten(e.protocol)),
         verdicts=e.verdicts,
         scores=e.scores,
@@ -145,8 +148,8 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
 
 
 def _subtitle(e: Evaluation) -> str:
-    count = {"single": "one potential", "posterior": f"{e.model.n_members} draws from the posterior"}
-    spread = count.get(e.members.kind, f"{e.model.n_members} members")
+    fits = "one potential" if len(e.members.fitted) == 1 else f"an ensemble of {len(e.members.fitted)}"
+    spread = f"{fits}, {e.model.n_members} draws from the posterior" if "posterior" in e.members.kind else fits
     return (
         f"Harmonic phonons of {e.material.replace('_', ' ')} ({e.model.isotope} isotopes) at a = "
         f"{e.protocol['lattice_constant']:.4f} Å; {spread}."
@@ -191,31 +194,36 @@ def _tile(name: str, point: LabelledPoint, i: int, note: str) -> Tile:
 
 def _training(e: Evaluation) -> list[tuple[str, str]]:
     s, metrics = e.settings, read_json(e.run.path / "metrics.json")
-    environment = read_json(e.run.path / "environment.json")
     lines = [
         ("data", f"{s.data.get('name')} ({s.data.get('kind')})"),
         ("level of theory", s.level.name),
-        ("potential", s.potential.kind + (f", fitted by {s.potential.fit}" if s.potential.kind == "delta" else "")),
-        ("low level", e.low_name or "none (direct)"),
-        ("model", ", ".join(f"{k} {v}" for k, v in s.model.items())),
+        ("potential", _fit(e)),
+        ("model", ", ".join(f"{k} {v}" if k != "name" else str(v) for k, v in s.model.items() if v is not None)),
         ("ensemble", f"{s.ensemble} (seed {s.seed}, training sets: {s.resample})"),
     ]
     if e.residuals is not None:
         held, fitted = int(e.residuals.held_out.sum()), int((~e.residuals.held_out).sum())
         lines.append(("labelled structures", f"{fitted} to fit and choose with, {held} held out"))
+        what = "energy difference" if e.low_level is not None else "energy"
+        lines.append(
+            (f"held-out error, {what}", f"{e.residuals.mae(True):.3f} meV/atom (mean absolute, mean of members)")
+        )
         if e.residuals.noise is not None:
             lines.append(("noise of the labels", f"{e.residuals.noise:.3f} meV/atom (estimated from the data alone)"))
-    lines += [(f"metric: {k}", v) for k, v in flatten(metrics) if _is_number(v)]
-    lines += [(f"file {name}", f"git blob {h}") for name, h in environment.get("data", {}).items()]
+    forces = metrics.get("test_forces_mae_meV_per_A")
+    if forces is not None:
+        lines.append(("held-out error, forces", f"{forces:.1f} meV/Å (mean absolute)"))
+    if metrics.get("train_seconds") is not None:
+        lines.append(("training took", f"{metrics['train_seconds']:.0f} s"))
     return lines
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _fit(e: Evaluation) -> str:
+    potential = e.settings.potential
+    if potential.kind != "delta":
+        return potential.kind
+    closed = e.settings.model["name"] == "force_constants"
+    return f"delta on {e.low_name}, " + ("linear least squares" if closed else f"fitted by {potential.fit}")
 
 
 def _notes(e: Evaluation) -> list[str]:

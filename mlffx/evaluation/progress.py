@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mlffx.evaluation.comparison import LABELS, Row
+from mlffx.evaluation.comparison import LABELS, Measured, Row
 
 CONSOLE_LABELS = ("GAMMA", "X", "L")
 
@@ -37,34 +37,48 @@ class Tracker:
             yield from bar.track(todo, description=name)
 
 
-def frequency_table(rows: Sequence[Row], title: str, low_name: str | None, model_name: str) -> Table:
-    """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there)."""
+def frequency_table(
+    rows: Sequence[Row], title: str, low_name: str | None, model_name: str, harmonic: Sequence[Measured] = ()
+) -> Table:
+    """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there).
+
+    Args:
+        harmonic: measured values with the anharmonic shift removed, told beside the raw ones.
+    """
     labels = [label for label in CONSOLE_LABELS if any(r.q_label == label for r in rows)] or list(LABELS)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, side in (("q", "left"), ("branch", "left")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
-    if low_name is not None:
-        table.add_column(low_name, justify="right")
-    table.add_column(model_name, justify="right")
-    table.add_column("sigma", justify="right")
-    table.add_column("experiment", justify="right")
-    table.add_column("source")
+    heads = ["q", "branch", *([] if low_name is None else [low_name]), model_name, "sigma", "experiment"]
+    for name in heads:
+        table.add_column(name, justify="left" if name in ("q", "branch", "experiment") else "right", overflow="fold")
     previous = None
-    for row in (r for r in rows if r.q_label in labels):
-        if previous not in (None, row.q_label):
+    for (isotope, label, branch), lines in _by_branch([r for r in rows if r.q_label in labels]).items():
+        row = lines[0]
+        if previous not in (None, (isotope, label)):
             table.add_section()
-        imaginary = " imaginary" if row.model_cm1 < 0 else ""
-        cells = [row.q_label if row.q_label != previous else "", row.branch]
+        name = label if isotope == "natural" else f"{label} {isotope}"
+        cells = [name if previous != (isotope, label) else "", branch]
         if low_name is not None:
             cells.append("" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}")
-        cells.append(f"{row.model_cm1:.1f}{imaginary}")
+        cells.append(f"{row.model_cm1:.1f}" + (" imaginary" if row.model_cm1 < 0 else ""))
         cells.append("-" if row.model_sigma_cm1 is None else f"{row.model_sigma_cm1:.1f}")
-        measured = row.experiment_cm1 is not None
-        spread = f" ± {row.experiment_sigma_cm1:.1f}" if row.experiment_sigma_cm1 is not None else ""
-        cells.append(f"{row.experiment_cm1:.1f}{spread}" if measured else "")
-        cells.append(row.source or "")
-        table.add_row(*cells, style="red" if imaginary else None)
-        previous = row.q_label
-    table.caption = "cm-1, harmonic"
+        found = [
+            f"{r.experiment_cm1:.1f} ± {r.experiment_sigma_cm1:.1f}" for r in lines if r.experiment_cm1 is not None
+        ]
+        found += [
+            f"harmonic {m.cm1:.1f} ± {m.sigma_cm1:.1f}"
+            for m in harmonic
+            if (m.isotope, m.label, m.branch) == (isotope, label, branch)
+        ]
+        table.add_row(*cells, ", ".join(found), style="red" if row.model_cm1 < 0 else None)
+        previous = (isotope, label)
+    table.caption = "cm-1, calculated: harmonic"
     table.caption_justify = "left"
     return table
+
+
+def _by_branch(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows of one branch together: each further measurement is a row of its own."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.isotope, row.q_label, row.branch), []).append(row)
+    return groups

@@ -21,12 +21,15 @@ from mlffx.evaluation.figures.style import CYCLE, GREY, greek
 from mlffx.evaluation.spectra import Spectra
 from mlffx.units import THZ_TO_CM1, THZ_TO_MEV
 
-ENSEMBLE_SIGMA = (
-    "± is one standard deviation: spread over the members (seed and resampled training set), with the factor of "
-    "Student's t for few members. It does not contain what all members share: supercell, lattice constant, harmonic "
-    "approximation."
-)
-SINGLE_SIGMA = "One potential without an ensemble has no sigma: train with ensemble=4 to get one."
+SIGMA_MEANING = {
+    "single": "One potential without an ensemble has no sigma: train with ensemble=4 to get one.",
+    "ensemble": "± is one standard deviation over the members of the ensemble, with the factor of Student's t for few.",
+    "posterior": "± is one standard deviation over draws from the posterior of the least-squares fit.",
+    "ensemble and posterior": (
+        "± is one standard deviation over draws from the posteriors of the least-squares fits of all members."
+    ),
+}
+SHARED = "It does not contain what all of them share: supercell, lattice constant, form of the model, harmonic approximation."
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure file (SVG or PNG) with its caption."""
+    """A figure file (PNG) with its caption; width in pixels of the page."""
 
     title: str
     caption: str
     path: Path
+    width: int
 
     @property
     def data(self) -> str:
@@ -74,11 +78,14 @@ class Page:
         title, subtitle: what this is about.
         tiles: numbers at the head, the most important first.
         warnings: what a reader must not overlook (imaginary modes, missing sigma, unmatched measurements).
+        spread_from: where sigma comes from, a key of SIGMA_MEANING.
         training, protocol: (name, value) in the order shown.
         verdicts: of the controls.
         rows: of comparison.csv.
         scores: group -> column -> score.
         low_name, model_name: column heads; low_name None for a direct potential.
+        harmonic: measured values with the anharmonic shift removed, shown below the raw ones.
+        hashes: (file, git blob id) of the labels.
         notes: isotope, temperature, lattice constant, what is included, above the table.
         series: spectra to draw, with their colours; the first is the reference for the axis.
         measured: for the interactive dispersion.
@@ -94,10 +101,13 @@ class Page:
     low_name: str | None
     series: list[tuple[Spectra, str, str]]
     measured: Sequence[Measured]
+    spread_from: str = "single"
     training: list[tuple[str, str]] = field(default_factory=list)
     protocol: list[tuple[str, str]] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     scores: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    harmonic: Sequence[Measured] = ()
+    hashes: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     figures: list[PageFigure] = field(default_factory=list)
@@ -127,37 +137,45 @@ def colours(model: Sequence[Spectra], low_level: Spectra | None) -> list[tuple[S
 
 def _view(page: Page) -> dict[str, Any]:
     """What the template reads."""
+    sources = list(dict.fromkeys(x for x in [*(r.source for r in page.rows), *(m.source for m in page.harmonic)] if x))
     return vars(page) | {
-        "rows": _table(page.rows),
+        "rows": _table(page, sources),
+        "sources": sources,
         "scores": _scores(page),
         "has_low": page.low_name is not None,
         "n_members": page.series[0][0].n_members,
-        "sigma_meaning": ENSEMBLE_SIGMA if page.series[0][0].n_members > 1 else SINGLE_SIGMA,
+        "sigma_meaning": SIGMA_MEANING[page.spread_from] + ("" if page.spread_from == "single" else f" {SHARED}"),
     }
 
 
-def _table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
-    previous = ""
-    for row in rows:
-        experiment = ""
-        if row.experiment_cm1 is not None:
-            experiment = with_sigma(row.experiment_cm1, row.experiment_sigma_cm1)
-        error = f"{row.model_cm1 - row.experiment_cm1:+.1f}" if row.experiment_cm1 is not None else ""
-        out.append(
-            {
-                "first": row.q_label != previous,
-                "label": greek(row.q_label),
-                "branch": row.branch.replace("_", " "),
-                "experiment": experiment,
-                "low": "" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}",
-                "model": with_sigma(row.model_cm1, row.model_sigma_cm1),
-                "error": error,
-                "source": row.source or "",
-            }
-        )
-        previous = row.q_label
+    previous = ("", "")
+    for row, following in zip(page.rows, [*page.rows[1:], None], strict=True):
+        here = (row.isotope, row.q_label)
+        label = greek(row.q_label) if row.isotope == "natural" else f"{greek(row.q_label)} {row.isotope}"
+        model = {"branch": row.branch.replace("_", " "), "model": with_sigma(row.model_cm1, row.model_sigma_cm1)}
+        model["low"] = "" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}"
+        measured = _held_against(row, row.experiment_cm1, row.experiment_sigma_cm1, row.source, sources)
+        out.append(model | measured | {"label": label, "first": here != previous, "harmonic": False})
+        previous = here
+        if following is None or (following.q_label, following.branch) != (row.q_label, row.branch):
+            for m in page.harmonic:
+                if (m.isotope, m.label, m.branch) == (*here, row.branch):
+                    measured = _held_against(row, m.cm1, m.sigma_cm1, m.source, sources)
+                    branch = f"{model['branch']}, harmonic"
+                    out.append(model | measured | {"label": "", "first": False, "harmonic": True, "branch": branch})
     return out
+
+
+def _held_against(
+    row: Row, value: float | None, sigma: float | None, source: str | None, sources: Sequence[str]
+) -> dict[str, str]:
+    """Cells of one measurement; empty where there is none."""
+    if value is None:
+        return {"experiment": "", "error": "", "source": ""}
+    number = f"[{sources.index(source) + 1}]" if source else ""
+    return {"experiment": with_sigma(value, sigma), "error": f"{row.model_cm1 - value:+.1f}", "source": number}
 
 
 def with_sigma(value: float, sigma: float | None) -> str:
@@ -168,10 +186,16 @@ def with_sigma(value: float, sigma: float | None) -> str:
 def _scores(page: Page) -> list[dict[str, Any]]:
     names = {"model": page.model_name, "low_level": page.low_name}
     return [
-        {"first": i == 0, "group": group, "method": names[column]} | vars(score)
+        {"first": i == 0, "group": group, "method": names[column]}
+        | vars(score)
+        | {f"{key}_text": _short(getattr(score, key)) for key in ("chi2", "chi2_total")}
         for group, columns in page.scores.items()
         for i, (column, score) in enumerate(columns.items())
     ]
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _payload(page: Page) -> str:

@@ -24,6 +24,7 @@ from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.progress import Tracker, frequency_table
 from mlffx.evaluation.spectra import Spectra
 from mlffx.lattice.isotopes import masses_of
+from mlffx.lattice.nac import build_nac
 from mlffx.lattice.phonons import Phonons
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
@@ -119,28 +120,36 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
     """All numbers of an evaluation; writes nothing."""
     directory = RunDirectory(run)
     settings = TrainSettings.read(directory.read_config())
-    members = gather(directory.path, samples)
+    members = gather(directory.path, samples, resampled=settings.resample == "bootstrap")
     task = prepare(settings)
     crystal = crystal_of(task, members)
     measured = _experiment(reference, str(settings.data.get("name", "")), crystal)
     bases = members.low_level()
 
-    high_constants = force_constants(members.potentials, crystal, phonons, track)
+    material = known_material(str(settings.data.get("name", "")))
+    nac, nac_notes = build_nac(phonons.nac, crystal, material, members.potentials[0], phonons.nac_method)
+    low_nac = nac if phonons.nac == "reference" else None  # a base without charges has none of its own
+
+    high_constants = force_constants(members, crystal, phonons, track)
     low_constants = None if bases is None else force_constants(bases, crystal, phonons, track)
-    model = spectra(run_name(settings), high_constants, phonons, track)
+    model = spectra(run_name(settings), high_constants, phonons, track, nac)
     low_name = task.low or task.dataset.low
-    low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track)
+    low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track, low_nac)
     placed = place(
         [m for m in measured.labelled + measured.elsewhere if m.isotope == model.isotope], model.path, crystal
     )
-    others = _other_isotopes(measured, model, high_constants, low_constants, low_name, phonons, track)
+    others = {
+        isotope: (
+            spectra(model.name, high_constants, masses, track, nac, density_of_states=False),
+            None if low is None else spectra(low.name, low_constants or [], masses, track, low_nac, False),
+        )
+        for isotope, masses in _other_isotopes(measured, model.isotope, phonons).items()
+    }
     rows = compare(_material(settings), model, low, measured.labelled)
     for other, other_low in others.values():
         rows += compare(_material(settings), other, other_low, measured.labelled)
-    average = Phonons(
-        mean_constants(high_constants), masses_of(crystal.numbers, phonons.isotopes), phonons.nac, model.isotope
-    )
-    differs = disagreement(members.potentials[0], crystal, phonons, high_constants[0]) if phonons.cross_check else None
+    average = Phonons(mean_constants(high_constants), masses_of(crystal.numbers, phonons.isotopes), nac, model.isotope)
+    differs = disagreement(members.fitted[0], crystal, phonons) if phonons.cross_check else None
     evaluation = Evaluation(
         run=directory,
         settings=settings,
@@ -157,6 +166,7 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
         experiment=replace(measured, elsewhere=[m for m in placed if m not in measured.labelled]),
         residuals=_residuals(members, bases, task, settings, track),
         protocol=outputs.protocol(average, phonons, members, differs),
+        warnings=nac_notes,
     )
     _judge(evaluation, measured.labelled, differs)
     return evaluation
@@ -173,7 +183,8 @@ def write(result: Evaluation, command: str = "") -> None:
 def show(result: Evaluation, console: Console | None = None) -> None:
     """The table at GAMMA, X and L, then every warning and verdict."""
     console = console or Console()
-    console.print(frequency_table(result.rows, result.title, result.low_name, result.model.name))
+    harmonic = result.experiment.harmonic
+    console.print(frequency_table(result.rows, result.title, result.low_name, "model", harmonic))
     for verdict in result.verdicts:
         console.print(f"{verdict.word:>12}  {verdict.title}: {verdict.statement}", highlight=False)
     for line in result.warnings:
@@ -210,26 +221,9 @@ def _experiment(wanted: str, data_name: str, crystal: Crystal) -> Experiment:
     return NOTHING if material is None else experiment(material, crystal)
 
 
-def _other_isotopes(
-    measured: Experiment,
-    model: Spectra,
-    high: Sequence,
-    low: Sequence | None,
-    low_name: str,
-    settings: PhononSettings,
-    track: Tracker,
-) -> dict[str, tuple[Spectra, Spectra | None]]:
-    """Spectra with the masses of measurements on other isotopes; the force constants are the same."""
-    found: dict[str, tuple[Spectra, Spectra | None]] = {}
-    for isotope in measured.isotopes():
-        if isotope == model.isotope:
-            continue
-        other = replace(settings, isotopes=masses_for(isotope))
-        pair = spectra(model.name, high, other, track, density_of_states=False)
-        low_pair = None if low is None else spectra(low_name.upper(), low, other, track, density_of_states=False)
-        named = replace(pair, isotope=isotope)
-        found[isotope] = (named, None if low_pair is None else replace(low_pair, isotope=isotope))
-    return found
+def _other_isotopes(measured: Experiment, isotope: str, settings: PhononSettings) -> dict[str, PhononSettings]:
+    """Settings with the masses of measurements on other isotopes; the force constants are the same."""
+    return {name: replace(settings, isotopes=masses_for(name)) for name in measured.isotopes() if name != isotope}
 
 
 def _truth(settings: TrainSettings, crystal: Crystal, phonons: PhononSettings, track: Tracker) -> Spectra | None:
@@ -237,18 +231,18 @@ def _truth(settings: TrainSettings, crystal: Crystal, phonons: PhononSettings, t
     if settings.data.get("kind") != "twin":
         return None
     exact = twin_potentials(settings.data)[settings.level.name]
-    return spectra("exact", force_constants([exact], crystal, phonons, track), phonons, track)
+    return spectra("exact", force_constants(Members([exact], "single"), crystal, phonons, track), phonons, track)
 
 
 def _residuals(
-    members: Members, bases: Sequence | None, task: Task, settings: TrainSettings, track: Tracker
+    members: Members, bases: Members | None, task: Task, settings: TrainSettings, track: Tracker
 ) -> EnergyResiduals:
     noise = None
     if task.low is not None:
         estimate = estimate_noise(task.dataset, settings.level.name, task.low)
         noise = None if estimate is None else estimate.sigma
-    subset = members.potentials[:8]  # the mean over draws has settled long before; this is the slow part
-    return residuals(list(track(subset, "energies")), bases, task.dataset, task.energies, task.split, noise)
+    low = None if bases is None else bases.fitted
+    return residuals(list(track(members.fitted, "energies")), low, task.dataset, task.energies, task.split, noise)
 
 
 def _judge(e: Evaluation, measured: Sequence[Measured], differs: float | None) -> None:

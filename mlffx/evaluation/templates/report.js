@@ -41,8 +41,8 @@
     const x = d => left + (d / span) * bandWidth;
     const y = f => top + (1 - (f - low) / (high - low)) * (height - top - bottom);
     const dx = v => left + bandWidth + gap + (v / (dosHigh * 1.08)) * dosWidth;
-    plot.querySelectorAll("svg").forEach(e => e.remove());
-    const svg = add(plot, "svg", { viewBox: `0 0 ${width} ${height}`, height: height, role: "img",
+    plot.querySelectorAll("svg.chart").forEach(e => e.remove());
+    const svg = add(plot, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, height: height, role: "img",
       "aria-label": "Phonon dispersion and density of states" });
     const step = niceStep(high - low, narrow ? 5 : 8);
     for (let f = Math.ceil(low / step) * step; f <= high; f += step) {

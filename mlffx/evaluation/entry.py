@@ -1,0 +1,83 @@
+"""The command line of evaluate.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlffx.compose import composed, plain, show
+from mlffx.config import read_settings
+from mlffx.errors import UserError
+
+HELP = """mlffx: phonons of a trained potential against experiment
+
+  python evaluate.py run=RUN_DIR
+  python evaluate.py run=RUN_DIR phonons=paper phonons.displacement=0.02
+  python evaluate.py run=RUN_DIR 'phonons.isotopes={Li: 7Li, H: D}' phonons.nac=reference
+  python evaluate.py run=RUN_DIR dynamics=quick
+  python evaluate.py 'runs=[RUN_A,RUN_B]'
+
+Groups:
+  phonons=default|quick|paper|converged|polar   supercell, displacement, mesh, non-analytical term
+  dynamics=none|quick|standard                  vibrational density of states from molecular dynamics
+Keys:
+  reference=auto|diamond|lih|none   measured values to compare with
+  samples=16                        draws from the posterior of least-squares fits
+  print=true                        show the composed configuration and stop
+
+Writes RUN_DIR/evaluation/: phonons.json, comparison.csv, phonopy_params.yaml, figures, report.html.
+"""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The schema of conf/evaluate.yaml."""
+
+    phonons: dict[str, Any]
+    dynamics: dict[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    runs: list[str] = field(default_factory=list)
+    reference: str = "auto"
+    samples: int = 16
+    output: str | None = None
+    progress: bool = True
+
+
+def entry_point(arguments: list[str]) -> None:
+    """Run evaluate.py with these arguments.
+
+    Raises:
+        UserError: for anything a user can mend.
+    """
+    if not arguments or any(a in ("-h", "--help") for a in arguments):
+        print(HELP, end="")
+        return
+    if flags := [a for a in arguments if a.startswith("-")]:
+        raise UserError(f"unknown option '{flags[0]}'", "options are KEY=VALUE; see --help", "command line")
+    config = composed("evaluate", arguments)
+    if config.get("print"):
+        return show(config)
+    _evaluate(plain(config), "python evaluate.py " + " ".join(arguments))
+    return None
+
+
+def _evaluate(values: Mapping[str, Any], command: str) -> None:
+    from mlffx.evaluation.harmonic import PhononSettings
+    from mlffx.evaluation.run import evaluate
+    from mlffx.evaluation.run import show as show_result
+
+    settings = read_settings(EvaluateSettings, values, "")
+    runs = [*([settings.run] if settings.run else []), *settings.runs]
+    if not runs:
+        raise UserError("nothing to evaluate", "give run=RUN_DIR", "run")
+    for run in runs:
+        result = evaluate(
+            run,
+            read_settings(PhononSettings, settings.phonons, "phonons"),
+            reference=settings.reference,
+            samples=settings.samples,
+            progress=settings.progress,
+            command=command,
+        )
+        show_result(result)
