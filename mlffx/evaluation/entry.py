@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mlffx.compose import composed, plain, show
@@ -63,6 +65,7 @@ def entry_point(arguments: list[str]) -> None:
 
 
 def _evaluate(values: Mapping[str, Any], command: str) -> None:
+    from mlffx.evaluation import overlay
     from mlffx.evaluation.harmonic import PhononSettings
     from mlffx.evaluation.run import evaluate
     from mlffx.evaluation.run import show as show_result
@@ -71,6 +74,7 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
     runs = [*([settings.run] if settings.run else []), *settings.runs]
     if not runs:
         raise UserError("nothing to evaluate", "give run=RUN_DIR", "run")
+    results = []
     for run in runs:
         result = evaluate(
             run,
@@ -81,3 +85,9 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
             command=command,
         )
         show_result(result)
+        results.append(result)
+    if len(runs) > 1:
+        output = Path(settings.output or f"runs/overlay-{time.strftime('%Y%m%d-%H%M%S')}")
+        first = results[0]
+        measured = first.experiment.labelled_for(first.model.isotope)
+        overlay.show(overlay.overlay(runs, output, measured), output)

@@ -17,7 +17,7 @@ from mlffx.errors import UserError
 from mlffx.models.base import MODELS, build_model, complete_spec
 from mlffx.potentials.base import Potential
 from mlffx.potentials.network import NetworkPotential
-from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
+from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile, StopWithParent
 from mlffx.training.datamodule import GraphDataModule
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.modules import ChargeAwareModule, DeltaModule, DirectModule, PotentialModule
@@ -105,7 +105,12 @@ def _trainer(settings: TrainSettings, directory: RunDirectory, title: str, logge
     s = settings.trainer
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     averaged = AveragedWeights(s.ema)
-    callbacks: list[pl.Callback] = [averaged, Checkpoints(directory, averaged), MetricsFile(directory.metrics)]
+    callbacks: list[pl.Callback] = [
+        averaged,
+        Checkpoints(directory, averaged),
+        MetricsFile(directory.metrics),
+        StopWithParent(),
+    ]
     if s.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=s.patience))
     if s.progress:
