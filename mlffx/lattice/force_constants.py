@@ -16,7 +16,7 @@ from mlffx.data.crystal import Crystal
 from mlffx.data.graph import batch_graphs
 from mlffx.errors import UserError
 from mlffx.lattice import phonopy_api
-from mlffx.lattice.symmetry import SiteIndex, violations
+from mlffx.lattice.symmetry import SiteIndex
 from mlffx.potentials.base import Potential, evaluate
 from mlffx.potentials.batched import device_of, evaluate_atoms, graph_of, in_double
 
@@ -87,7 +87,7 @@ class ForceConstants:
                 raise UserError("the supercells do not share the crystal", "give a matrix in primitive rows")
             weight = 1.0 / shortest.sum(axis=1)[pair]
             np.add.at(values[i], column, weight[:, None, None] * self.values[i, pair])
-        projected = phonopy_api.project(target, values)
+        projected = target.symmetry.project(values)
         rows = supercell_matrix(self.crystal, matrix)
         return replace(self, values=projected, matrix=rows, method=f"{self.method}, interpolated", symmetrised=True)
 
@@ -235,8 +235,8 @@ def finish(
 ) -> ForceConstants:
     """Raw violations first, then the projection; both are kept."""
     matrix = np.rint(cell.supercell.cell.array @ np.linalg.inv(crystal.cell)).astype(int)
-    raw = violations(values, crystal, cell.supercell, cell.rows)
-    projected = phonopy_api.project(cell, values)
+    raw = cell.symmetry.violations(values)
+    projected = cell.symmetry.project(values)
     raw["projection"] = float(np.abs(projected - values).max())
     if residual is not None:
         raw["residual_force"] = float(residual)

@@ -11,7 +11,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,12 +25,11 @@ from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 from phonopy.phonon.mesh import Mesh
 from phonopy.phonon.spectrum import TetrahedronDOSAccumulator
 from phonopy.structure.atoms import PhonopyAtoms
-from symfc import Symfc
-from symfc.utils.utils import SymfcAtoms
 
 from mlffx.data.crystal import Crystal
 from mlffx.errors import UserError
 from mlffx.lattice.isotopes import natural_mass
+from mlffx.lattice.symmetry import SupercellSymmetry
 from mlffx.units import COULOMB_EV_A
 
 
@@ -63,28 +62,13 @@ class Geometry:
         ph: phonopy object.
         supercell: ideal supercell in phonopy's order, with `site_type`.
         rows: supercell index of each primitive atom, [n_basis].
+        symmetry: what force constants in it must obey.
     """
 
     ph: Phonopy
     supercell: Atoms
     rows: np.ndarray
-
-    @cached_property
-    def basis(self) -> np.ndarray:
-        """Symmetry-adapted compact force constants (symfc), [n_basis * n_supercell * 9, n]: B @ (B.T @ v) projects v.
-
-        Columns obey space group, permutation and acoustic sum rule at once. Their norm is one for the full matrix,
-        which repeats the compact rows, hence the square root of the number of lattice translations.
-        """
-        cell = self.ph.supercell
-        solver = Symfc(SymfcAtoms(cell=cell.cell, scaled_positions=cell.scaled_positions, numbers=cell.numbers))
-        solver.compute_basis_set(orders=[2])
-        found = solver.basis_set[2]
-        if not np.array_equal(found.p2s_map, self.rows):
-            raise UserError(
-                "symfc and phonopy see different primitive cells", "is the crystal's cell primitive?", "crystal"
-            )
-        return np.sqrt(len(found.translation_permutations)) * (found.compact_compression_matrix @ found.basis_set)
+    symmetry: SupercellSymmetry
 
 
 def geometry(crystal: Crystal, matrix: np.ndarray) -> Geometry:
@@ -117,7 +101,8 @@ def _geometry(cell: bytes, positions: bytes, numbers: bytes, matrix: bytes) -> G
     supercell = _to_ase(ph.supercell)
     basis = {int(s): i for i, s in enumerate(rows)}
     supercell.set_array("site_type", np.array([basis[int(s)] for s in ph.primitive.s2p_map]))
-    return Geometry(ph, supercell, rows)
+    crystal = Crystal(lattice_rows, fractions, species)
+    return Geometry(ph, supercell, rows, SupercellSymmetry(crystal, supercell, rows))
 
 
 def lattice(crystal: Crystal, matrix: np.ndarray, masses: Sequence[float] | np.ndarray) -> Phonopy:
@@ -141,11 +126,6 @@ def solve(of: Geometry, distance: float, forces: Sequence[np.ndarray]) -> np.nda
     ph.forces = np.array(forces)
     ph.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
     return np.array(ph.force_constants)
-
-
-def project(of: Geometry, values: np.ndarray) -> np.ndarray:
-    """Projection of compact force constants onto space group, permutation and acoustic sum rule at once."""
-    return (of.basis @ (of.basis.T @ values.ravel())).reshape(values.shape)
 
 
 def expand(of: Geometry, values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from mlffx.data import keys
 from mlffx.data.crystal import Crystal
 from mlffx.errors import UserError
 from mlffx.lattice import force_constants as fc
+from mlffx.lattice import phonopy_api
 from mlffx.lattice.phonons import Phonons
 from mlffx.models.base import build_model
 from mlffx.potentials.base import Potential
@@ -97,7 +98,7 @@ def test_raw_violations_are_seen_and_projected_out():
     assert tilted.raw["space_group"] > 0.1
     assert tilted.raw["acoustic_sum_rule"] < 1e-10
     assert tilted.raw["projection"] > 0.1
-    again = fc.violations(tilted.values, crystal, tilted.supercell(), tilted.rows)
+    again = tilted.geometry.symmetry.violations(tilted.values)
     assert max(again.values()) < 1e-9
 
 
@@ -105,7 +106,7 @@ def test_permutation_violation_is_seen():
     springs, crystal = rocksalt()
     found = fc.autodiff(springs, crystal, 2)
     found.values[0, 5, 0, 1] += 0.25
-    assert fc.violations(found.values, crystal, found.supercell(), found.rows)["permutation"] == pytest.approx(0.25)
+    assert found.geometry.symmetry.violations(found.values)["permutation"] == pytest.approx(0.25)
 
 
 def test_full_constants_are_the_hessian():
@@ -169,3 +170,18 @@ def test_interpolation_keeps_frequencies_and_restores_symmetry():
     np.testing.assert_allclose(found[:2], exact[:2], atol=1e-3)  # Gamma and X fit the flat cell
     assert np.abs(found[2] - exact[2]).max() > 50  # L does not: what the cell has not resolved stays unknown
     np.testing.assert_allclose(Phonons(direct.interpolated(4)).frequencies(q), exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("conventional", [(2, 2, 2), (2, 2, 1)])
+@pytest.mark.parametrize("make", [diamond, rocksalt])
+def test_projection_is_that_of_symfc(make, conventional):
+    _, crystal = make()
+    matrix = fc.conventional_matrix(crystal, conventional)
+    cell = phonopy_api.geometry(crystal, matrix)
+    anything = np.random.default_rng(5).normal(size=(2, len(cell.supercell), 3, 3))
+    ph = phonopy_api.lattice(crystal, matrix, [1.0, 1.0])
+    phonopy_api.set_force_constants(ph, anything)
+    ph.symmetrize_force_constants(use_symfc_projector=True)
+    projected = cell.symmetry.project(anything)
+    np.testing.assert_allclose(projected, ph.force_constants, atol=1e-12)
+    np.testing.assert_allclose(cell.symmetry.project(projected), projected, atol=1e-13)
