@@ -57,8 +57,10 @@ def fetch(
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             _fetch_one(_source(url, file), place, blob, partial(_tell, progress, file), attempts, pause)
-        except PermissionError as error:
-            raise UserError("the directory cannot be written", "set --to DIR or MLFFX_CACHE", target) from error
+        except OSError as error:
+            raise UserError(
+                f"the directory cannot be written ({error.strerror})", "set --to DIR or MLFFX_CACHE", target
+            ) from error
         except _NotThereError as error:
             failures.append(error)  # one file less is no reason to leave the others
             continue
@@ -99,6 +101,7 @@ def _fetch_one(
         try:
             complete = _continue(source, part, progress)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code in (403, 404, 410):
                 raise _NotThereError(f"the server says {error.code} {error.reason}", "", source) from error
             # 416: nothing is left to send of what we have in part, so it is complete, or not ours at all
@@ -109,7 +112,8 @@ def _fetch_one(
             inner = getattr(error, "reason", error)
             if isinstance(inner, FileNotFoundError):
                 raise _NotThereError("no such file", "", source) from error
-            reason, complete = f"no answer ({inner})", False
+            unreachable = isinstance(error, urllib.error.URLError | TimeoutError)
+            reason, complete = f"no answer ({inner})" if unreachable else str(inner), False
         if not complete:
             continue
         if git_blob_id(part) == blob:

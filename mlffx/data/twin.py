@@ -200,7 +200,7 @@ def _cached(
     """Frames and exact labels, from the cache if they are there; a cache that cannot be read or written is no error."""
     path = cache_directory() / "twins" / f"{_digest(config)}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             cell, numbers = stored["cell"], stored["numbers"]
             frames = [Atoms(numbers, positions, cell=cell, pbc=True) for positions in stored["positions"]]
             energies = {name: stored[f"energy_{name}"] for name in potentials}
