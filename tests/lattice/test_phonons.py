@@ -16,6 +16,7 @@ from mlffx.lattice.branches import branch_frequencies, labelled_frequencies
 from mlffx.lattice.isotopes import isotope_label, masses_of
 from mlffx.lattice.nac import Nac, build_nac, consistency, isotropic, plasma_frequency
 from mlffx.lattice.phonons import Phonons, reduced_mass_ratio
+from mlffx.potentials.charge_aware import with_charges
 from mlffx.units import AMU_A2_FS2_TO_EV, THZ_TO_CM1
 
 
@@ -111,6 +112,24 @@ def test_model_charges_are_compared_with_the_table(hydride):
     ):
         with pytest.raises(UserError, match=message):
             build_nac(*arguments)
+
+
+def test_model_charges_interpolate_exactly():
+    """Springs plus Ewald charges: with their own Born charges a small supercell gives what a larger one computes."""
+    springs, crystal = rocksalt()
+    charged = with_charges(springs, {"name": "fixed", "charges": {"Li": 0.5, "H": -0.5}, "cutoff": 4.0}, [1, 3])
+    small, large = fc.autodiff(charged, crystal, 3), fc.autodiff(charged, crystal, 4)
+    nac, messages = build_nac("model", crystal, potential=charged)
+    assert nac is not None and messages == []
+    q = [[0.25, 0.25, 0.0], [0.25, 0.0, 0.5], [0.25, 0.25, 0.25]]
+    exact = Phonons(large).frequencies(q)
+    np.testing.assert_allclose(Phonons(small, nac=nac).frequencies(q), exact, atol=0.5)
+    assert np.abs(Phonons(small).frequencies(q) - exact).max() > 5  # the dipolar tail, cut by the supercell
+    split = branch_frequencies(Phonons(small, nac=nac), [0, 0, 0])
+    plasma = plasma_frequency(crystal, nac, masses_of(crystal.numbers))
+    assert split["LO"] ** 2 == pytest.approx(split["TO"] ** 2 + plasma**2, rel=1e-5)
+    _, messages = build_nac("reference", crystal, "lih", charged)
+    assert "q^2 = 0.250" in messages[0]
 
 
 def test_born_charges_that_do_not_sum_to_zero_leave_acoustic_modes_alone(hydride):
