@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlffx.dynamics.anharmonic import Anharmonicity, EffectiveHarmonic
-from mlffx.dynamics.modes import ModeLine
+from mlffx.dynamics.projection import ModeLine
 from mlffx.dynamics.settings import DynamicsConfig
 from mlffx.dynamics.spectrum import Spectrum, compare, moment, quantum_averages
 from mlffx.dynamics.sscha import Sscha

@@ -17,12 +17,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from mlffx.config import read_settings
 from mlffx.data.crystal import Crystal
 from mlffx.dynamics.anharmonic import EffectiveHarmonic, anharmonicity, effective_force_constants
-from mlffx.dynamics.modes import commensurate_spectrum, mode_groups, mode_lines, normal_modes
+from mlffx.dynamics.modes import commensurate_spectrum, mode_groups, normal_modes
+from mlffx.dynamics.production import finished, run_trajectory
+from mlffx.dynamics.projection import mode_lines, mode_spectrum
 from mlffx.dynamics.result import DynamicsResult
 from mlffx.dynamics.settings import PRECISIONS, DynamicsConfig, estimate_cost
 from mlffx.dynamics.spectrum import Spectrum, difference
 from mlffx.dynamics.sscha import run_sscha
-from mlffx.dynamics.trajectory import Schedule, Trajectory, finished, run_trajectory
+from mlffx.dynamics.trajectory import Schedule, Trajectory
 from mlffx.dynamics.vdos import segment_length, velocity_spectrum
 from mlffx.errors import UserError
 from mlffx.lattice.force_constants import ForceConstants, finite_displacement
@@ -97,8 +99,14 @@ def run_dynamics(
         }
     counts = {e: float(sum(s == e for s in crystal.primitive().symbols)) for e in set(crystal.primitive().symbols)}
 
+    groups = mode_groups(full_constants, supercell, crystal, masses) if stable else []
+
     def spectrum(trajectory: Trajectory) -> Spectrum:
-        found = velocity_spectrum(trajectory, config.resolution_cm1, config.method, config.n_bootstrap, config.seed)
+        if config.method == "modes" and groups:
+            found = mode_spectrum(trajectory, groups, config.resolution_cm1, config.n_bootstrap, config.seed)
+        else:
+            method = "welch" if config.method == "modes" else config.method
+            found = velocity_spectrum(trajectory, config.resolution_cm1, method, config.n_bootstrap, config.seed)
         return found.counted_as(counts)
 
     main = trajectories["full"]
@@ -108,7 +116,6 @@ def run_dynamics(
         counts
     )
     own = spectrum(trajectories["harmonic"]) if "harmonic" in trajectories else None
-    groups = mode_groups(full_constants, supercell, crystal, masses) if config.mode_lines and stable else []
     fit = effective_force_constants(supercell, main.displacements, main.forces) if config.effective else None
     result = DynamicsResult(
         config=config,
@@ -121,7 +128,7 @@ def run_dynamics(
         difference=difference(seen, own or expected),
         trajectories=trajectories,
         sigma_a=anharmonicity(main.displacements, main.forces, full_constants, supercell.numbers),
-        modes=mode_lines(main, groups, config.resolution_cm1),
+        modes=mode_lines(main, groups, config.resolution_cm1) if config.mode_lines else [],
         effective=_effective(constants, fit, config.temperature),
         effective_fit=fit,
         sscha=sscha,

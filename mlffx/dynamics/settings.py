@@ -32,7 +32,7 @@ class DynamicsConfig:
         enabled: False for `dynamics=none`.
         temperature: K; the dynamics is classical.
         supercell: conventional cells along each axis, n or [n1, n2, n3]; or a 3x3 matrix in primitive rows.
-        replicas: copies run at once; from 5 on errors come from resampling them whole.
+        replicas: copies run at once; errors come from resampling them whole, so take 3 at least and better 8.
         time_step_fs: None takes the one at which velocity Verlet shifts the highest harmonic mode by `verlet_shift_cm1`
             (the spectra are corrected for that shift; it measures how far the trajectory is from the continuous one).
         equilibration_ps, production_ps: NVT, then NVE.
@@ -40,7 +40,8 @@ class DynamicsConfig:
         snapshot_step_fs: between stored displacements and forces.
         thermostat: `langevin` or `csvr`, with relaxation time thermostat_fs.
         resolution_cm1: full width of a sharp line in the spectra.
-        method: `welch` or `vacf`.
+        method: `modes` (projected on the harmonic modes: least noise; Welch's where the crystal is unstable), `welch`
+            or `vacf`.
         n_bootstrap: repetitions for the errors.
         harmonic_md: also run the potential's own harmonic crystal with the same seeds.
         mode_lines: frequency and linewidth of every mode of the supercell.
@@ -69,7 +70,7 @@ class DynamicsConfig:
     thermostat: str = "langevin"
     thermostat_fs: float = 100.0
     resolution_cm1: float = 10.0
-    method: str = "welch"
+    method: str = "modes"
     n_bootstrap: int = 200
     harmonic_md: bool = True
     mode_lines: bool = True
@@ -97,8 +98,9 @@ class DynamicsConfig:
             raise UserError(
                 f"a time step of {self.time_step_fs:g} fs", "0.25 to 1 fs is usual", "dynamics.time_step_fs"
             )
-        if self.method not in METHODS:
-            raise UserError(f"unknown method '{self.method}'", nearest(self.method, METHODS), "dynamics.method")
+        methods = ("modes", *METHODS)
+        if self.method not in methods:
+            raise UserError(f"unknown method '{self.method}'", nearest(self.method, methods), "dynamics.method")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise UserError(
                 f"unknown precision '{self.precision}'", nearest(self.precision, PRECISIONS), "dynamics.precision"

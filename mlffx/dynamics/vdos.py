@@ -23,7 +23,7 @@ from mlffx.units import THZ_TO_CM1
 CM1_PER_INVERSE_FS = 1000 * THZ_TO_CM1
 HANN_FWHM_BINS = 1.4406  # of the power response of a Hann taper
 METHODS = ("welch", "vacf")
-INDEPENDENT_REPLICAS = 5  # from here on replicas are resampled whole: segments of one NVE run share its mode energies
+INDEPENDENT_REPLICAS = 3  # from here on replicas are drawn whole: segments of one NVE run share its mode energies
 
 
 def velocity_spectrum(
@@ -58,15 +58,15 @@ def velocity_spectrum(
         ]
     )  # [R, segments, elements, n_grid]
     grid = frequency_grid(length, trajectory.sample_step)
-    symbols, counts = _elements(trajectory.numbers)
+    symbols, counts = elements_of(trajectory.numbers)
     weights = bootstrap_weights(power.shape[0], power.shape[1], n_bootstrap, seed)
     repeated = np.einsum("brs,rsef->bef", weights, power)
     mean = power.mean(axis=(0, 1))
     spectrum = Spectrum(
         grid,
-        {s: _to_three(grid, mean[e], counts[s]) for e, s in enumerate(symbols)},
+        {s: to_three(grid, mean[e], counts[s]) for e, s in enumerate(symbols)},
         counts,
-        {s: _to_three(grid, repeated[:, e], counts[s]) for e, s in enumerate(symbols)},
+        {s: to_three(grid, repeated[:, e], counts[s]) for e, s in enumerate(symbols)},
         resolution=2 * HANN_FWHM_BINS * (grid[1] - grid[0]),
     )
     return undo_verlet(spectrum, trajectory.time_step) if verlet_correction else spectrum
@@ -95,14 +95,18 @@ def frequency_grid(length: int, sample_step: float) -> np.ndarray:
 
 
 def bootstrap_weights(n_replicas: int, n_segments: int, n_bootstrap: int, seed: int) -> np.ndarray:
-    """[n_bootstrap, R, segments], summing to one: how often each block was drawn."""
-    rng = np.random.default_rng(seed)
-    if n_replicas >= INDEPENDENT_REPLICAS:
-        drawn = rng.multinomial(n_replicas, np.full(n_replicas, 1 / n_replicas), size=n_bootstrap)
-        return np.repeat(drawn[:, :, None], n_segments, axis=2) / (n_replicas * n_segments)
-    blocks = n_replicas * n_segments
-    drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=n_bootstrap)
-    return drawn.reshape(n_bootstrap, n_replicas, n_segments) / blocks
+    """[n_bootstrap, R, segments], summing to one: how often each block was drawn.
+
+    One block fewer is drawn than there are, which makes the variance of the repetitions that of the mean (J. N. K. Rao,
+    C. F. J. Wu, J. Am. Stat. Assoc. 83, 231 (1988)).
+    """
+    whole = n_replicas >= INDEPENDENT_REPLICAS
+    blocks = n_replicas if whole else n_replicas * n_segments
+    draws = max(blocks - 1, 1)
+    drawn = np.random.default_rng(seed).multinomial(draws, np.full(blocks, 1 / blocks), size=n_bootstrap) / draws
+    if whole:
+        return np.repeat(drawn[:, :, None] / n_segments, n_segments, axis=2)
+    return drawn.reshape(n_bootstrap, n_replicas, n_segments)
 
 
 def hann(length: int) -> np.ndarray:
@@ -183,10 +187,12 @@ def _sum_elements(per_atom: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.stack([per_atom[:, numbers == z].sum(axis=1) for z in np.unique(numbers)])
 
 
-def _elements(numbers: np.ndarray) -> tuple[list[str], dict[str, float]]:
+def elements_of(numbers: np.ndarray) -> tuple[list[str], dict[str, float]]:
+    """Symbols in the order of their atomic numbers, and how many atoms of each."""
     symbols = [chemical_symbols[z] for z in np.unique(numbers)]
     return symbols, {s: float((numbers == z).sum()) for s, z in zip(symbols, np.unique(numbers), strict=True)}
 
 
-def _to_three(grid: np.ndarray, density: np.ndarray, count: float) -> np.ndarray:
+def to_three(grid: np.ndarray, density: np.ndarray, count: float) -> np.ndarray:
+    """Density [..., n_grid] scaled to three states for each of `count` atoms."""
     return 3 * count * density / np.trapezoid(density, grid, axis=-1)[..., None]

@@ -11,12 +11,14 @@ from mlffx.data import keys
 from mlffx.data.crystal import Crystal
 from mlffx.data.graph import n_graphs
 from mlffx.dynamics.integrate import Noise, advance, start
+from mlffx.dynamics.production import run_trajectory
 from mlffx.dynamics.replicas import ReplicaForces
-from mlffx.dynamics.trajectory import Schedule, run_trajectory
+from mlffx.dynamics.trajectory import Schedule
 from mlffx.potentials.base import Potential
 from mlffx.potentials.harmonic import HarmonicPotential
 
 BOND = 2.5  # A
+SHELLS = [(3.0, 0.3, 2.2), (1.0, 0.05, 2.9)]  # first and second neighbours of the rock-salt crystal
 
 
 class Bonds(Potential):
@@ -66,10 +68,14 @@ class Springs:
     def __init__(self) -> None:
         self.crystal = Crystal.from_prototype("rocksalt", ["Li", "H"], 4.0)
         self.supercell = self.crystal.supercell([2, 2, 2])
-        self.force_constants = spring_constants(self.supercell, [(3.0, 0.3, 2.2), (1.0, 0.05, 2.9)])
+        self.force_constants = spring_constants(self.supercell, SHELLS)
         self.masses = np.where(self.supercell.numbers == 1, 1.008, 6.94)
         self.potential = HarmonicPotential(self.force_constants, self.supercell.positions, self.supercell.cell.array)
         self.numbers = self.supercell.numbers
+
+    def constants_of(self, supercell) -> np.ndarray:
+        """The same springs in another supercell."""
+        return spring_constants(supercell, SHELLS)
 
     def engine(self, n_replicas: int) -> ReplicaForces:
         return ReplicaForces(self.potential, self.supercell, n_replicas)

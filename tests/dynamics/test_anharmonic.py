@@ -7,7 +7,8 @@ import pytest
 
 from mlffx.dynamics.anharmonic import anharmonicity, effective_force_constants, jackknife
 from mlffx.dynamics.modes import normal_modes
-from mlffx.dynamics.trajectory import Schedule, run_trajectory
+from mlffx.dynamics.production import run_trajectory
+from mlffx.dynamics.trajectory import Schedule
 from mlffx.errors import UserError
 from mlffx.lattice.force_constants import finite_displacement
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mlffx.config import read_settings
-from mlffx.dynamics import trajectory
+from mlffx.dynamics import production
 from mlffx.dynamics.run import run_dynamics
 from mlffx.dynamics.settings import Cost, DynamicsConfig
 from mlffx.dynamics.spectrum import area
@@ -76,7 +76,7 @@ def test_a_second_call_reads_what_is_there(study, bonds, monkeypatch, caplog):
     def never(*arguments):
         raise AssertionError("a finished trajectory was run again")
 
-    monkeypatch.setattr(trajectory, "advance", never)
+    monkeypatch.setattr(production, "advance", never)
     with caplog.at_level(logging.INFO):
         again = run_dynamics(potential, crystal, {**SETTINGS, "sscha_temperatures": []}, folder)
     assert "finished before" in caplog.text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlffx.dynamics import trajectory
-from mlffx.dynamics.trajectory import Schedule, finished, run_trajectory
+from mlffx.dynamics import production
+from mlffx.dynamics.production import finished, run_trajectory
+from mlffx.dynamics.trajectory import Schedule
 from mlffx.errors import UserError
 from mlffx.potentials.harmonic import HarmonicPotential
 
@@ -23,7 +24,7 @@ def run(bonds, folder, schedule=SCHEDULE, **options):
 
 def kill_after(monkeypatch, steps):
     """The process dies in the middle of step `steps` + 1."""
-    real, done = trajectory.advance, []
+    real, done = production.advance, []
 
     def advance(*arguments):
         done.append(1)
@@ -31,7 +32,7 @@ def kill_after(monkeypatch, steps):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(trajectory, "advance", advance)
+    monkeypatch.setattr(production, "advance", advance)
 
 
 @pytest.mark.parametrize("steps", [10, 33, 60, 101])

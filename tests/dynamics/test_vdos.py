@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mlffx.dynamics.modes import commensurate_spectrum
+from mlffx.dynamics.production import run_trajectory
 from mlffx.dynamics.spectrum import area, compare, moment, wasserstein
-from mlffx.dynamics.trajectory import Schedule, Trajectory, run_trajectory
+from mlffx.dynamics.trajectory import Schedule, Trajectory
 from mlffx.dynamics.vdos import (
     bootstrap_weights,
     frequency_grid,
@@ -85,6 +86,17 @@ def test_bootstrap_errors_are_the_scatter_of_repeated_runs(replicas, samples):
         values.append(value)
         errors.append(error)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.3)
+
+
+def test_errors_of_few_replicas_are_honest(harmonic_run):
+    """24 runs of 4 replicas: their scatter is the error that each of them states."""
+    values, errors = [], []
+    for first in range(0, 96, 4):
+        part = replace(harmonic_run, velocities=harmonic_run.velocities[:, first : first + 4])
+        value, error = velocity_spectrum(part, 2 * RESOLUTION, n_bootstrap=60).estimate(moment(1.0))
+        values.append(value)
+        errors.append(error)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values, ddof=1), rel=0.45)
 
 
 def test_bootstrap_weights_are_paired_and_sum_to_one():
