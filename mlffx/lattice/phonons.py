@@ -174,6 +174,11 @@ class Phonons:
         return cls(constants, stored.masses, nac, isotope="masses of the file")
 
     @property
+    def ph(self) -> phonopy_api.Phonopy:
+        """The phonopy object, for what phonopy can do beyond this class."""
+        return self._ph
+
+    @property
     def n_modes(self) -> int:
         return 3 * self.crystal.n_basis
 

@@ -19,7 +19,7 @@ import numpy as np
 import phonopy
 from ase import Atoms
 from ase.data import chemical_symbols
-from phonopy import Phonopy
+from phonopy import Phonopy, run_qha
 from phonopy.harmonic.dynamical_matrix import NacParams
 from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 from phonopy.phonon.mesh import Mesh
@@ -219,6 +219,25 @@ def thermal(ph: Phonopy, mesh: Sequence[int], temperatures: Sequence[float], sym
         "entropy": np.array(result.entropy),
         "heat_capacity": np.array(result.heat_capacity),
         "zero_point_energy": np.array(result.zero_point_energy),
+    }
+
+
+def quasi_harmonic(
+    phonopys: Sequence[Phonopy], energies: np.ndarray, temperatures: Sequence[float], mesh: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Quasi-harmonic volumes: temperature [n] K, volume [n] A^3 per primitive cell, expansion [n] 1/K, bulk_modulus [n]
+    eV/A^3. `energies` [n_volumes] are static, eV per primitive cell."""
+    wanted = np.asarray(temperatures, dtype=float)
+    beyond = wanted[-1] + (wanted[-1] - wanted[-2] if len(wanted) > 1 else 10.0)  # differences use up one temperature
+    result = run_qha(
+        phonopys, np.append(wanted, beyond), internal_energies=energies, mesh=list(mesh), exclude_gamma_acoustic=True
+    )
+    n = len(wanted)
+    return {
+        "temperature": np.array(result.temperatures[:n]),
+        "volume": np.array(result.equilibrium_volumes[:n]),
+        "expansion": np.array(result.thermal_expansion[:n]),
+        "bulk_modulus": np.array(result.bulk_moduli[:n]),
     }
 
 
