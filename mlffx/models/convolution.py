@@ -11,63 +11,44 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlffx.data.graph import Edges
-from mlffx.models.irreps import Constant, Irrep, SphericalHarmonics, coupling, natural
-from mlffx.models.radial import BesselBasis
+from mlffx.models.edge_table import EdgeTable
+from mlffx.models.irreps import Constant, Irrep, coupling, natural
 
 SILU_SCALE = 1.6765324703310907  # 1/sqrt(<silu(z)^2>) for normal z: keeps the second moment at one
 
 
-@dataclass(frozen=True)
-class EdgeTable:
-    """Edges as a rectangle: every atom has n_slots neighbours, the missing ones with zero harmonics.
+class _SiLU(torch.autograd.Function):
+    """silu whose second derivative costs a few passes over memory; torch writes it out in a dozen."""
 
-    Sums over neighbours become batched matrix products. Rows are nearly full in crystals, where all atoms have about
-    the same number of neighbours.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return nn.functional.silu(x)
 
-    Attributes:
-        sender: [n_atoms * n_slots], neighbour in each slot (0 in empty ones).
-        harmonics: [n_atoms, n_slots, (l_max + 1)^2].
-        radial: [n_atoms, n_slots, n_radial].
-    """
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _SiLUGradient.apply(gradient, *ctx.saved_tensors)
 
-    sender: Tensor
-    harmonics: Tensor
-    radial: Tensor
 
-    @classmethod
-    def of(
-        cls,
-        edges: Edges,
-        n_atoms: int,
-        cutoff: float,
-        basis: BesselBasis,
-        harmonics: SphericalHarmonics,
-        dtype: torch.dtype,
-    ) -> EdgeTable:
-        """From edges sorted by receiver, shorter than the cutoff."""
-        counts = torch.bincount(edges.receiver, minlength=n_atoms)
-        n_slots = max(int(counts.max()), 1)
-        slot = torch.arange(n_slots, device=counts.device)
-        filled = slot < counts.unsqueeze(1)
-        sender, vectors = edges.sender, edges.vectors
-        if len(sender) < filled.numel():
-            first = (counts.cumsum(0) - counts).unsqueeze(1)
-            edge = torch.where(filled, first + slot, len(sender)).flatten()  # one more than the last: an empty slot
-            vectors = torch.cat([vectors, vectors.new_tensor([[cutoff, 0.0, 0.0]])]).index_select(0, edge)
-            sender = torch.cat([sender, sender.new_zeros(1)]).index_select(0, edge)
-        lengths = torch.linalg.vector_norm(vectors, dim=-1)
-        y = harmonics((vectors / lengths.unsqueeze(-1)).to(dtype)).unflatten(0, (n_atoms, n_slots))
-        return cls(sender, y * filled.unsqueeze(-1), basis(lengths).to(dtype).unflatten(0, (n_atoms, n_slots)))
+class _SiLUGradient(torch.autograd.Function):
+    """gradient * silu'(x)."""
 
-    def gather(self, x: Tensor) -> Tensor:
-        """What the neighbours know: [n_atoms, ...] -> [n_atoms, n_slots, ...]."""
-        return x.index_select(0, self.sender).unflatten(0, self.harmonics.shape[:2])
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient, x)
+        return torch.ops.aten.silu_backward(gradient, x)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, x = ctx.saved_tensors
+        s = torch.sigmoid(x)  # silu'' = s (1 - s) (2 + x - 2 x s)
+        bend = torch.addcmul(x, x, s, value=-2).add_(2)
+        return _SiLUGradient.apply(outer, x), torch.ops.aten.sigmoid_backward(outer * gradient, s) * bend
 
 
 class RadialNetwork(nn.Module):
@@ -88,7 +69,7 @@ class RadialNetwork(nn.Module):
         """[..., n_radial] -> [..., n_out], to be multiplied by `scale_out`."""
         scale = 1.0
         for weight in self.weights:
-            radial = nn.functional.silu(radial @ (weight * (scale / math.sqrt(len(weight)))))
+            radial = _SiLU.apply(radial @ (weight * (scale / math.sqrt(len(weight)))))
             scale = SILU_SCALE
         return radial
 
@@ -191,7 +172,7 @@ class Convolution(nn.Module):
         """
         c = self.n_channels
         weights = (hidden @ (self.weight * (scale / math.sqrt(len(self.weight))))).split(c, dim=-1)
-        harmonics = edges.harmonics.transpose(1, 2).split(self.l_sizes, dim=1)
+        harmonics = edges.harmonics.split(self.l_sizes, dim=1)
         neighbours = [edges.gather(component) for component in x.unbind(1)]
         sums = [
             harmonics[path[1].l] @ (weight * neighbours[m])
@@ -241,9 +222,10 @@ class SpeciesConvolution(nn.Module):
         """
         n, s, harmonics = len(species), self.n_species, edges.harmonics
         if s > 1:
-            of_species = nn.functional.one_hot(edges.gather(species), s).to(harmonics.dtype)
-            harmonics = (of_species.unsqueeze(-1) * harmonics.unsqueeze(2)).flatten(2)
-        sums = (harmonics.transpose(1, 2) @ hidden).unflatten(1, (s, -1))  # [atom, species, m, hidden]
+            of_species = nn.functional.one_hot(species.index_select(0, edges.sender), s).to(harmonics.dtype)
+            of_species = of_species.T.reshape(s, 1, n, -1).transpose(0, 2)  # [atom, 1, species, slot]
+            harmonics = (of_species.transpose(1, 2) * harmonics.unsqueeze(1)).flatten(1, 2)
+        sums = (harmonics @ hidden).unflatten(1, (s, -1))  # [atom, species, m, hidden]
         sums = sums.squeeze(1) if s == 1 else sums.transpose(1, 2).flatten(2)
         radial = (self.weight * (scale / math.sqrt(len(self.weight)))).split(self.n_channels, dim=1)
         parts = []

@@ -84,17 +84,19 @@ class SphericalHarmonics(nn.Module):
         for l, (parent, axis) in enumerate(steps, start=2):
             self.register_buffer(f"parent_{l}", parent, persistent=False)
             self.register_buffer(f"axis_{l}", axis, persistent=False)
-        self.coefficients = [Constant(block) for block in blocks]
+        self.coefficients = [Constant(block.T.contiguous()) for block in blocks]
 
     def forward(self, unit: Tensor) -> Tensor:
-        """[..., 3] unit vectors -> [..., (l_max + 1)^2]."""
-        monomials, parts = unit, [torch.ones_like(unit[..., :1])]
+        """Unit vectors [3, n] -> [(l_max + 1)^2, n]."""
+        parts = [torch.ones_like(unit[:1])]
         if self.l_max > 0:
             parts.append(unit * math.sqrt(3.0))
+        monomials = unit
         for l in range(2, self.l_max + 1):
-            monomials = monomials[..., getattr(self, f"parent_{l}")] * unit[..., getattr(self, f"axis_{l}")]
-            parts.append(monomials @ self.coefficients[l].like(unit))
-        return torch.cat(parts, dim=-1)
+            parent, axis = getattr(self, f"parent_{l}"), getattr(self, f"axis_{l}")
+            monomials = monomials.index_select(0, parent) * unit.index_select(0, axis)
+            parts.append(self.coefficients[l].like(unit) @ monomials)
+        return torch.cat(parts)
 
 
 @functools.cache

@@ -18,12 +18,12 @@ from mlffx.models.base import MODELS, AtomicModel
 from mlffx.models.convolution import (
     SILU_SCALE,
     Convolution,
-    EdgeTable,
     IrrepLinear,
     PathLinear,
     RadialNetwork,
     SpeciesConvolution,
 )
+from mlffx.models.edge_table import EdgeTable
 from mlffx.models.irreps import Irrep, SphericalHarmonics, dimension, natural
 from mlffx.models.radial import BesselBasis
 from mlffx.models.symmetric_contraction import SymmetricContraction

@@ -20,12 +20,12 @@ from mlffx.models.base import MODELS, AtomicModel
 from mlffx.models.convolution import (
     SILU_SCALE,
     Convolution,
-    EdgeTable,
     IrrepLinear,
     PathLinear,
     RadialNetwork,
     SpeciesConvolution,
 )
+from mlffx.models.edge_table import EdgeTable
 from mlffx.models.irreps import Irrep, SphericalHarmonics, natural
 from mlffx.models.radial import BesselBasis
 

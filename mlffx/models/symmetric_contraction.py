@@ -89,8 +89,9 @@ def _independent(candidates: Tensor, weights: Tensor) -> Tensor:
 class SymmetricContraction(nn.Module):
     """out_w = sum_b W[species, b, channel] P_{b,w}(x), polynomials of degrees 1 ... correlation.
 
-    Evaluated as out_w = sum_k x_k (T_wk + sum_q T_qwk q(x)) with q the monomials of degree below the correlation: one
-    matrix product for each channel.
+    Evaluated as out_w = sum_k x_k (T_wk + sum_q T_qwk q(x)), q running over monomials of lower degree: one matrix
+    product for each channel. Of the pairs x_i x_j only those with both in the same half of the components are needed,
+    since two of any three components are in the same half.
 
     Args:
         irreps_in: of x.
@@ -109,7 +110,9 @@ class SymmetricContraction(nn.Module):
         super().__init__()
         self.irreps_in, self.irreps_out, self.correlation = tuple(irreps_in), tuple(irreps_out), correlation
         self.n_in, self.n_out = dimension(irreps_in), dimension(irreps_out)
-        self.sizes = [len(monomials(self.n_in, d)) for d in range(correlation)]
+        self.halves = [self.n_in - self.n_in // 2, self.n_in // 2]
+        self.lower = self._lower_monomials()
+        self.sizes = [len(rows) for rows in self.lower]
         self.terms: list[tuple[Irrep, int, int]] = []
         tables, initial = [], []
         for (ir, where), degree in itertools.product(
@@ -123,24 +126,37 @@ class SymmetricContraction(nn.Module):
             initial.append(torch.randn(n_species, len(basis), n_channels) / len(basis))
         self.weight = nn.Parameter(torch.cat(initial, dim=1))
         self.table = Constant(torch.cat(tables).flatten(1))
-        for degree in range(2, correlation):
-            index = monomials(self.n_in, degree)
-            shorter = {m: i for i, m in enumerate(monomials(self.n_in, degree - 1))}
-            self.register_buffer(f"left_{degree}", torch.tensor([shorter[m[:-1]] for m in index]), persistent=False)
-            self.register_buffer(f"right_{degree}", torch.tensor([m[-1] for m in index]), persistent=False)
+        for degree in range(3, correlation):
+            position = {m: i for i, m in enumerate(self.lower[degree - 1])}
+            made = [next((position[m[:i] + m[i + 1 :]], m[i]) for i in range(degree) if m[:i] + m[i + 1 :] in position)
+                    for m in self.lower[degree]]  # fmt: skip
+            self.register_buffer(f"left_{degree}", torch.tensor([left for left, _ in made]), persistent=False)
+            self.register_buffer(f"right_{degree}", torch.tensor([right for _, right in made]), persistent=False)
+
+    def _lower_monomials(self) -> list[list[tuple[int, ...]]]:
+        """Sorted index tuples that stand for the rows of each degree below the correlation."""
+        first = self.halves[0]
+        pairs = [*itertools.product(range(first), repeat=2), *itertools.product(range(first, self.n_in), repeat=2)]
+        rows: list[list[tuple[int, ...]]] = [[()], monomials(self.n_in, 1), [tuple(sorted(pair)) for pair in pairs]]
+        rows += [monomials(self.n_in, degree) for degree in range(3, self.correlation)]
+        return rows[: self.correlation]
 
     def _table(self, basis: Tensor, where: slice, degree: int) -> Tensor:
-        """Coefficients as [n_basis, (one and monomials up to correlation - 1), n_out, n_in],
-        split evenly over the factors.
-        """
+        """Coefficients as [n_basis, rows of all lower degrees, n_out, n_in], split evenly over the ways to factor."""
         table = basis.new_zeros(len(basis), sum(self.sizes), self.n_out, self.n_in)
         first = sum(self.sizes[: degree - 1])
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for row, factors in enumerate(self.lower[degree - 1], start=first):
+            rows.setdefault(factors, []).append(row)
         for q, factors in enumerate(monomials(self.n_in, degree)):
-            for k, power in Counter(factors).items():
-                rest = list(factors)
-                rest.remove(k)
-                row = first + _positions(self.n_in, degree - 1)[tuple(rest)]
-                table[:, row, where, k] += basis[:, :, q] * power / degree
+            ways = [
+                (row, k)
+                for i, k in enumerate(factors)
+                if i == 0 or k != factors[i - 1]
+                for row in rows.get(factors[:i] + factors[i + 1 :], [])
+            ]
+            for row, k in ways:
+                table[:, row, where, k] += basis[:, :, q] / len(ways)
         return table
 
     def forward(self, x: Tensor, species: Tensor) -> Tensor:
@@ -160,13 +176,10 @@ class SymmetricContraction(nn.Module):
         constant, *slopes_of = polynomial.transpose(1, 2).split(self.sizes, dim=2)  # [channel, (n_out, n_in), q]
         slopes, power = constant, y
         for degree, coefficients in enumerate(slopes_of, start=1):
-            if degree > 1:
+            if degree == 2:
+                power = torch.cat([(half.unsqueeze(1) * half).flatten(0, 1) for half in y.split(self.halves)])
+            elif degree > 2:
                 left, right = getattr(self, f"left_{degree}"), getattr(self, f"right_{degree}")
                 power = power.index_select(0, left) * y.index_select(0, right)
             slopes = torch.baddbmm(slopes, coefficients, power.transpose(0, 1))
         return (slopes.unflatten(1, (self.n_out, self.n_in)) * y.transpose(0, 1).unsqueeze(1)).sum(dim=2)
-
-
-@functools.lru_cache(maxsize=32)
-def _positions(n: int, degree: int) -> dict[tuple[int, ...], int]:
-    return {m: i for i, m in enumerate(monomials(n, degree))}
