@@ -138,6 +138,14 @@ def low_frequency(low: LabelledPoint | None, point: LabelledPoint, branch: int) 
     return float(low.frequencies.mean(axis=0)[low.branches.index(point.branches[branch])])
 
 
+def exact_frequency(exact: Spectra | None, row: Row) -> float | None:
+    """True frequency of the branch of a row, where the level is an analytic twin."""
+    point = None if exact is None else exact.points.get(row.q_label)
+    if point is None or row.branch not in point.branches:
+        return None
+    return float(point.frequencies.mean(axis=0)[point.branches.index(row.branch)])
+
+
 def finite(value: Any) -> float | None:
     """None for what is not known."""
     return float(value) if value is not None and np.isfinite(value) else None

@@ -90,4 +90,4 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
         output = Path(settings.output or f"runs/overlay-{time.strftime('%Y%m%d-%H%M%S')}")
         first = results[0]
         measured = first.experiment.labelled_for(first.model.isotope)
-        overlay.show(overlay.overlay(runs, output, measured), output)
+        overlay.show(overlay.overlay(runs, output, measured), output, measured)

@@ -95,10 +95,8 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
 def write_figures(e: Evaluation) -> list[PageFigure]:
     """PDF and PNG of each figure beside the numbers; returns those for the report (its dispersion is interactive)."""
     out = e.directory / "figures"
-    series = [e.model] if e.truth is None else [e.model, e.truth]
-    drawn = dispersion(
-        series, e.low_level, [*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere], e.title
-    )
+    measured = [*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere]
+    drawn = dispersion(e.model, e.low_level, measured, e.title, e.truth)
     style.save(drawn, e.directory / "dispersion")
     pages: list[PageFigure] = []
 
@@ -120,7 +118,6 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
 
 def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
     """report.html."""
-    models = [e.model] if e.truth is None else [e.model, e.truth]
     page = Page(
         title=e.title,
         subtitle=_subtitle(e),
@@ -128,9 +125,10 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
         rows=e.rows,
         model_name=e.model.name,
         low_name=e.low_name,
-        series=colours(models, e.low_level),
+        series=colours([e.model], e.low_level, e.truth),
         measured=[*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere],
         training=_training(e),
+        exact=e.truth,
         spread_from=e.members.kind,
         harmonic=e.experiment.harmonic,
         hashes=list(read_json(e.run.path / "environment.json").get("data", {}).items()),

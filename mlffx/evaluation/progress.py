@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mlffx.evaluation.comparison import LABELS, Measured, Row
+from mlffx.evaluation.comparison import LABELS, Measured, Row, exact_frequency
+from mlffx.evaluation.spectra import Spectra
 
 CONSOLE_LABELS = ("GAMMA", "X", "L")
 
@@ -20,11 +21,11 @@ class Tracker:
     """Wraps loops in progress bars on a terminal, and is silent elsewhere.
 
     Args:
-        enabled: None shows bars when standard error is a terminal.
+        enabled: False never shows them.
     """
 
-    def __init__(self, enabled: bool | None = None) -> None:
-        self.enabled = sys.stderr.isatty() if enabled is None else enabled
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled and sys.stderr.isatty()
         self.console = Console(stderr=True)
 
     def __call__(self, items: Iterable[Any], name: str) -> Iterable[Any]:
@@ -38,18 +39,26 @@ class Tracker:
 
 
 def frequency_table(
-    rows: Sequence[Row], title: str, low_name: str | None, model_name: str, harmonic: Sequence[Measured] = ()
+    rows: Sequence[Row],
+    title: str,
+    low_name: str | None,
+    harmonic: Sequence[Measured] = (),
+    exact: Spectra | None = None,
 ) -> Table:
     """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there).
 
     Args:
         harmonic: measured values with the anharmonic shift removed, told beside the raw ones.
+        exact: true phonons, on an analytic twin; shown in place of experiment.
     """
     labels = [label for label in CONSOLE_LABELS if any(r.q_label == label for r in rows)] or list(LABELS)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    heads = ["q", "branch", *([] if low_name is None else [low_name]), model_name, "sigma", "experiment"]
+    heads = ["q", "branch", *([] if low_name is None else [low_name]), "model", "sigma"]
+    heads.append("experiment" if exact is None else "exact")
     for name in heads:
-        table.add_column(name, justify="left" if name in ("q", "branch", "experiment") else "right", overflow="fold")
+        table.add_column(
+            name, justify="left" if name in ("q", "branch", "experiment", "exact") else "right", overflow="fold"
+        )
     previous = None
     for (isotope, label, branch), lines in _by_branch([r for r in rows if r.q_label in labels]).items():
         row = lines[0]
@@ -69,6 +78,8 @@ def frequency_table(
             for m in harmonic
             if (m.isotope, m.label, m.branch) == (isotope, label, branch)
         ]
+        if (true := exact_frequency(exact, row)) is not None:
+            found.append(f"{true:.1f}")
         table.add_row(*cells, ", ".join(found), style="red" if row.model_cm1 < 0 else None)
         previous = (isotope, label)
     table.caption = "cm-1, calculated: harmonic"

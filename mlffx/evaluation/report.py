@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from mlffx.evaluation.comparison import Measured, Row, Score
+from mlffx.evaluation.comparison import Measured, Row, Score, exact_frequency
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures.dispersion import aligned
-from mlffx.evaluation.figures.style import CYCLE, GREY, greek
+from mlffx.evaluation.figures.style import BLACK, CYCLE, GREY, greek
 from mlffx.evaluation.spectra import Spectra
 from mlffx.units import THZ_TO_CM1, THZ_TO_MEV
 
@@ -29,7 +30,7 @@ SIGMA_MEANING = {
         "± is one standard deviation over draws from the posteriors of the least-squares fits of all members."
     ),
 }
-SHARED = "It does not contain what all of them share: supercell, lattice constant, form of the model, harmonic approximation."
+SHARED = "It does not contain what all share: supercell, lattice constant, form of the model, harmonic approximation."
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Page:
         title, subtitle: what this is about.
         tiles: numbers at the head, the most important first.
         warnings: what a reader must not overlook (imaginary modes, missing sigma, unmatched measurements).
+        summary_heads, summary: table of several runs, in place of `rows`.
+        exact: true phonons of an analytic twin, a column of the table.
         spread_from: where sigma comes from, a key of SIGMA_MEANING.
         training, protocol: (name, value) in the order shown.
         verdicts: of the controls.
@@ -101,6 +104,9 @@ class Page:
     low_name: str | None
     series: list[tuple[Spectra, str, str]]
     measured: Sequence[Measured]
+    summary_heads: list[str] = field(default_factory=list)
+    summary: list[list[str]] = field(default_factory=list)
+    exact: Spectra | None = None
     spread_from: str = "single"
     training: list[tuple[str, str]] = field(default_factory=list)
     protocol: list[tuple[str, str]] = field(default_factory=list)
@@ -129,10 +135,13 @@ def write_report(page: Page, path: Path) -> None:
     path.write_text(html, encoding="utf-8")
 
 
-def colours(model: Sequence[Spectra], low_level: Spectra | None) -> list[tuple[Spectra, str, str]]:
+def colours(
+    model: Sequence[Spectra], low_level: Spectra | None, exact: Spectra | None = None
+) -> list[tuple[Spectra, str, str]]:
     """(spectra, colour, SVG dash pattern), the same colours as in the static figures."""
     lines = [(s, CYCLE[i % len(CYCLE)], "" if i < len(CYCLE) else "7 3") for i, s in enumerate(model)]
-    return lines + ([(low_level, GREY, "6 4")] if low_level is not None else [])
+    lines += [(low_level, GREY, "6 4")] if low_level is not None else []
+    return lines + ([(exact, BLACK, "2 3")] if exact is not None else [])
 
 
 def _view(page: Page) -> dict[str, Any]:
@@ -143,6 +152,7 @@ def _view(page: Page) -> dict[str, Any]:
         "sources": sources,
         "scores": _scores(page),
         "has_low": page.low_name is not None,
+        "has_exact": page.exact is not None,
         "n_members": page.series[0][0].n_members,
         "sigma_meaning": SIGMA_MEANING[page.spread_from] + ("" if page.spread_from == "single" else f" {SHARED}"),
     }
@@ -151,11 +161,12 @@ def _view(page: Page) -> dict[str, Any]:
 def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     previous = ("", "")
-    for row, following in zip(page.rows, [*page.rows[1:], None], strict=True):
+    for row, following in zip_longest(page.rows, page.rows[1:]):
         here = (row.isotope, row.q_label)
         label = greek(row.q_label) if row.isotope == "natural" else f"{greek(row.q_label)} {row.isotope}"
         model = {"branch": row.branch.replace("_", " "), "model": with_sigma(row.model_cm1, row.model_sigma_cm1)}
         model["low"] = "" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}"
+        model["exact"] = "" if (true := exact_frequency(page.exact, row)) is None else f"{true:.1f}"
         measured = _held_against(row, row.experiment_cm1, row.experiment_sigma_cm1, row.source, sources)
         out.append(model | measured | {"label": label, "first": here != previous, "harmonic": False})
         previous = here
@@ -205,7 +216,9 @@ def _payload(page: Page) -> str:
         "thz": THZ_TO_CM1,
         "mev": THZ_TO_MEV,
         "ticks": [[round(x, 5), greek(label)] for x, label in reference.ticks],
-        "series": [_series(s, colour, dash, reference, band=colour != GREY) for s, colour, dash in page.series],
+        "series": [
+            _series(s, colour, dash, reference, band=colour not in (GREY, BLACK)) for s, colour, dash in page.series
+        ],
         "measured": [
             {
                 "cm1": m.cm1,

@@ -93,7 +93,7 @@ def evaluate(
     reference: str = "auto",
     samples: int = 16,
     verdicts: Sequence[Verdict] = (),
-    progress: bool | None = None,
+    progress: bool = True,
     command: str = "",
 ) -> Evaluation:
     """Evaluate a run and write `RUN_DIR/evaluation/`.
@@ -104,7 +104,7 @@ def evaluate(
         reference: table of measured values; `auto` takes that of the data set's name, `none` compares with nothing.
         samples: draws from the posterior of potentials that were fitted in closed form.
         verdicts: of controls that ran before; they go into the report.
-        progress: bars; None shows them on a terminal.
+        progress: bars, on a terminal.
         command: the line that started this, for the report.
 
     Raises:
@@ -184,7 +184,7 @@ def show(result: Evaluation, console: Console | None = None) -> None:
     """The table at GAMMA, X and L, then every warning and verdict."""
     console = console or Console()
     harmonic = result.experiment.harmonic
-    console.print(frequency_table(result.rows, result.title, result.low_name, "model", harmonic))
+    console.print(frequency_table(result.rows, result.title, result.low_name, harmonic, result.truth))
     for verdict in result.verdicts:
         console.print(f"{verdict.word:>12}  {verdict.title}: {verdict.statement}", highlight=False)
     for line in result.warnings:
@@ -197,10 +197,11 @@ def run_name(settings: TrainSettings) -> str:
     parts = [settings.level.name.upper().replace("CCSDT", "CCSD(T)")]
     potential = settings.potential
     parts.append(potential.kind.replace("_", "-"))
-    if potential.kind == "delta" and settings.model["name"] != "force_constants":
-        parts.append(f"({settings.model['name']}, {potential.fit})")
+    model = str(settings.model["name"]).replace("_", " ")
+    if potential.kind == "delta" and model != "force constants":
+        parts.append(f"({model}, {potential.fit})")
     else:
-        parts.append(f"({settings.model['name']})")
+        parts.append(f"({model})")
     return " ".join(parts)
 
 

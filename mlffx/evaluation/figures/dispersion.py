@@ -48,6 +48,7 @@ def dispersion(
     low_level: Spectra | None = None,
     measured: Sequence[Measured] = (),
     title: str = "",
+    exact: Spectra | None = None,
 ) -> Figure:
     """Bands and densities of states, sharing the frequency axis (cm-1 at the left, THz and meV at the right).
 
@@ -55,10 +56,13 @@ def dispersion(
         model: one, or several to be laid over each other.
         low_level: drawn grey and dashed below the others.
         measured: shown with error bars at every place of their labelled point; circles neutron, squares others.
+        title: over the bands.
+        exact: true phonons of an analytic twin, black and dotted.
     """
     models = [model] if isinstance(model, Spectra) else list(model)
     lines = [Line(low_level, GREY, DASHES[1], band=False)] if low_level is not None else []
     lines += [Line(s, CYCLE[i % len(CYCLE)], DASHES[(i // len(CYCLE)) % len(DASHES)]) for i, s in enumerate(models)]
+    lines += [Line(exact, BLACK, DASHES[2], band=False)] if exact is not None else []
     reference = models[0].path
     with styled():
         figure = new_figure(7.6, 4.4)
@@ -97,7 +101,9 @@ def _draw_bands(axes: Axes, line: Line, reference: BandPath) -> None:
         if line.band and np.isfinite(sigma).any():
             for low, high in zip((mean - sigma).T, (mean + sigma).T, strict=True):
                 axes.fill_between(x[piece], low, high, color=line.color, alpha=0.22, linewidth=0)
-        drawn = axes.plot(x[piece], mean, color=line.color, linestyle=line.dashes, zorder=3 if line.band else 2)
+        drawn = axes.plot(
+            x[piece], mean, color=line.color, linestyle=line.dashes, zorder=3 if line.color != GREY else 2
+        )
         drawn[0].set_label(label)
         label = "_nolegend_"
 

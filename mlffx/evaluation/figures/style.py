@@ -44,16 +44,22 @@ def styled() -> Iterator[None]:
         yield
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
-    """One legend under the figure for several axes, each name once."""
+def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend under the figure for several axes, each name once, in as many columns as fit its width."""
     handles: dict[str, Any] = {}
     for a in axes:
         for handle, label in zip(*a.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
         names = list(handles)
+        letters = 12.5 * figure.get_figwidth()  # how many go on a line at the legend's size
+        columns = int(letters // (max(map(len, names)) + 9))
         figure.legend(
-            list(handles.values()), names, loc="outside lower center", ncols=min(columns, len(names)), handlelength=2.2
+            list(handles.values()),
+            names,
+            loc="outside lower center",
+            ncols=max(1, min(columns, len(names))),
+            handlelength=2.2,
         )
 
 

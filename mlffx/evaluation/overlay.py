@@ -1,0 +1,214 @@
+"""Several runs beside each other: one dispersion, one table with sigmas, the model-form spread, one report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mlffx.errors import UserError
+from mlffx.evaluation.comparison import LABELS, Measured, branch_index, finite
+from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.dispersion import dispersion
+from mlffx.evaluation.figures.shifts import mode_shifts
+from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, with_sigma, write_report
+from mlffx.evaluation.spectra import Spectra, load_spectra
+from mlffx.evaluation.uncertainty import Estimate, over_models
+
+SUMMARY_COLUMNS = ("run", "name", "level", "q_label", "branch", "cm1", "sigma_cm1", "low_level_cm1", "shift_cm1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated run, read back from its `evaluation/`.
+
+    Attributes:
+        path: run directory.
+        phonons: content of phonons.json.
+        spectra: of the model.
+    """
+
+    path: Path
+    phonons: dict[str, Any]
+    spectra: Spectra
+
+    @classmethod
+    def read(cls, path: Path | str) -> Run:
+        """Read `path/evaluation`.
+
+        Raises:
+            UserError: when the run has not been evaluated.
+        """
+        directory = Path(path) / "evaluation"
+        spectra = load_spectra(directory / "spectra.npz")["model"]
+        return cls(Path(path), json.loads((directory / "phonons.json").read_text()), spectra)
+
+    def mode(self, label: str, branch: str) -> Estimate | None:
+        """Mean and sigma of a named mode."""
+        point = self.spectra.points.get(label)
+        if point is None or (i := branch_index(point, branch)) is None:
+            return None
+        e = point.estimate()
+        return Estimate(e.mean[i], e.sigma[i], e.n_members)
+
+
+def overlay(
+    runs: Sequence[Path | str], output: Path, measured: Sequence[Measured] = (), names: Sequence[str] = ()
+) -> list[Run]:
+    """Lay evaluated runs over each other and write `output`: overlay.pdf/png, shifts, summary.csv, report.html.
+
+    Args:
+        runs: run directories, evaluated before.
+        output: directory.
+        measured: shown in the figures, with their places on the path.
+        names: for legends; by default level, potential and model, told apart by their directory where equal.
+    """
+    found = [Run.read(path) for path in runs]
+    if len(found) < 2:
+        raise UserError("an overlay needs two runs or more", "runs=[RUN_A,RUN_B]", "runs")
+    materials = {run.phonons["material"] for run in found}
+    if len(materials) > 1:
+        raise UserError(f"runs of different materials: {', '.join(sorted(materials))}", "overlay one material", "runs")
+    found = _named(found, names)
+    output.mkdir(parents=True, exist_ok=True)
+    title = f"{found[0].phonons['material'].replace('_', ' ')}: {len(found)} runs"
+    spectra = [run.spectra for run in found]
+    style.save(dispersion(spectra, None, measured, title), output / "overlay")
+    figures = _figures(found, output)
+    write_summary(found, output / "summary.csv")
+    _page(found, title, measured, figures, output)
+    return found
+
+
+def summary(runs: Sequence[Run], measured: Sequence[Measured] = ()) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines of the table: modes at GAMMA, X, L; runs, the model-form spread of each level, experiment."""
+    levels = {level: members for level, members in _by_level(runs).items() if len(members) > 1}
+    heads = ["mode", *[run.spectra.name for run in runs], *[f"{level}, all models" for level in levels], "experiment"]
+    lines = []
+    for label, branch in modes_of(runs, ("GAMMA", "X", "L")):
+        point = runs[0].spectra.points[label]
+        here = [
+            m for m in measured if m.label == label and branch_index(point, m.branch) == point.branches.index(branch)
+        ]
+        line = [f"{style.greek(label)} {branch.replace('_', ' ')}", *[_cell(run.mode(label, branch)) for run in runs]]
+        line += [_spread([run.mode(label, branch) for run in members]) for members in levels.values()]
+        line.append(with_sigma(here[0].cm1, float(np.nan_to_num(here[0].sigma_cm1))) if here else "")
+        lines.append(line)
+    if not any(line[-1] for line in lines):
+        return heads[:-1], [line[:-1] for line in lines]
+    return heads, lines
+
+
+def summary_table(runs: Sequence[Run], measured: Sequence[Measured] = ()) -> Table:
+    """`summary` for the terminal."""
+    heads, lines = summary(runs, measured)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="cm-1, harmonic", caption_justify="left")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "mode" else "right")
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def show(runs: Sequence[Run], output: Path, measured: Sequence[Measured] = (), console: Console | None = None) -> None:
+    """The summary on the terminal."""
+    console = console or Console()
+    console.print(summary_table(runs, measured))
+    console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def modes_of(runs: Sequence[Run], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Named modes of the first run at the labels."""
+    points = runs[0].spectra.points
+    return [(label, branch) for label in labels if label in points for branch in points[label].branches]
+
+
+def write_summary(runs: Sequence[Run], path: Path) -> None:
+    """One line a run and mode, for spreadsheets."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SUMMARY_COLUMNS)
+        for run in runs:
+            low = run.phonons.get("low_level_cm1") or {}
+            shift = run.phonons.get("shift_cm1") or {}
+            for label, branch in modes_of([run], LABELS):
+                e = run.mode(label, branch)
+                assert e is not None
+                sigma = finite(e.sigma)
+                below = low.get(label, {}).get(branch, {}).get("mean")
+                moved = shift.get(label, {}).get(branch, {}).get("mean")
+                numbers = [e.mean, sigma, below, moved]
+                cells = ["" if x is None else f"{float(x):.2f}" for x in numbers]
+                writer.writerow([run.path, run.spectra.name, run.phonons["level"], label, branch, *cells])
+
+
+def _named(runs: list[Run], names: Sequence[str]) -> list[Run]:
+    given = list(names) or [run.spectra.name for run in runs]
+    if len(given) != len(runs):
+        raise UserError(f"{len(given)} names for {len(runs)} runs", where="names")
+    repeated = {name for name in given if given.count(name) > 1}
+    told = [f"{name} [{run.path.name}]" if name in repeated else name for name, run in zip(given, runs, strict=True)]
+    return [replace(run, spectra=replace(run.spectra, name=name)) for run, name in zip(runs, told, strict=True)]
+
+
+def _by_level(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.phonons["level"], []).append(run)
+    return groups
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "" if estimate is None else with_sigma(float(estimate.mean), finite(estimate.sigma))
+
+
+def _spread(estimates: Sequence[Estimate | None]) -> str:
+    known = [e for e in estimates if e is not None]
+    if len(known) < 2:
+        return ""
+    total, form = over_models(known)
+    return f"{float(total.mean):.1f} ± {float(total.sigma):.1f} ({float(form):.1f} form)"
+
+
+def _figures(runs: Sequence[Run], output: Path) -> list[PageFigure]:
+    moved = {run.spectra.name: run.phonons["shift_cm1"] for run in runs if run.phonons.get("shift_cm1")}
+    if not moved:
+        return []
+    low = next(run.phonons["low_level"] for run in runs if run.phonons.get("shift_cm1"))
+    figure = mode_shifts(moved, low, labels=("GAMMA", "X", "L"))
+    paths = style.save(figure, output / "shifts")
+    caption = "What each level or model changes against its own low level."
+    return [PageFigure("Shift per mode", caption, paths[1], round(95 * figure.get_figwidth()))]
+
+
+def _page(
+    runs: Sequence[Run], title: str, measured: Sequence[Measured], figures: list[PageFigure], output: Path
+) -> None:
+    heads, lines = summary(runs, measured)
+    top = modes_of(runs, ("GAMMA", "X", "L"))[0]
+    page = Page(
+        title=title,
+        subtitle="Harmonic phonons of several runs, from their own evaluations.",
+        tiles=[Tile(run.spectra.name, _cell(run.mode(*top)), f"cm⁻¹, {style.greek(top[0])} {top[1]}") for run in runs],
+        rows=[],
+        model_name="",
+        low_name=None,
+        series=colours([run.spectra for run in runs], None),
+        measured=measured,
+        summary_heads=heads,
+        summary=lines,
+        training=[(run.spectra.name, str(run.path)) for run in runs],
+        figures=figures,
+        files=[PageFile(output / "summary.csv")],
+        commands=[f"python evaluate.py 'runs=[{','.join(str(run.path) for run in runs)}]'"],
+        spread_from="ensemble",
+    )
+    write_report(page, output / "report.html")
