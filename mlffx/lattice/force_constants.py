@@ -37,6 +37,8 @@ class ForceConstants:
         symmetrised: whether `values` went through the projector.
         raw: largest violation before symmetrisation, eV/A^2: `acoustic_sum_rule`, `permutation`, `space_group`,
             `projection` (largest change made by the projector), and `residual_force` (eV/A) at the ideal sites.
+            Displacements fill the rows by the symmetry of the site, so only automatic differentiation shows what the
+            potential itself violates of the space group.
     """
 
     values: np.ndarray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -88,7 +88,7 @@ def evaluate_atoms(
     """
     potential.eval()
     energies, all_forces, stresses = [], [], []
-    for group in _groups([graph_of(potential, atoms) for atoms in structures], chunk):
+    for group in _groups((graph_of(potential, atoms) for atoms in structures), chunk):
         batch = batch_graphs(group).to(device_of(potential))
         with torch.no_grad():  # `evaluate` switches gradients on where derivatives are asked for
             out = evaluate(potential, batch, forces=forces, stress=stress)
@@ -105,7 +105,7 @@ def evaluate_atoms(
     )
 
 
-def _groups(graphs: Sequence[Data], chunk: int) -> Iterator[list[Data]]:
+def _groups(graphs: Iterable[Data], chunk: int) -> Iterator[list[Data]]:
     """Consecutive graphs, each group within `chunk` edges (at least one graph)."""
     group: list[Data] = []
     filled = 0
