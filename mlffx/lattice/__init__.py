@@ -11,15 +11,18 @@ from mlffx.lattice.force_constants import (
 )
 from mlffx.lattice.isotopes import isotope_label, masses_of
 from mlffx.lattice.nac import Nac
-from mlffx.lattice.phonons import Bands, DensityOfStates, Phonons, Protocol
+from mlffx.lattice.phonons import Phonons
+from mlffx.lattice.results import Bands, DensityOfStates, Modes, Protocol, Thermal
 
 __all__ = [
     "Bands",
     "DensityOfStates",
     "ForceConstants",
+    "Modes",
     "Nac",
     "Phonons",
     "Protocol",
+    "Thermal",
     "autodiff",
     "branch_frequencies",
     "conventional_matrix",

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -276,11 +275,6 @@ def load(path: Path) -> Stored:
         None if nac is None else np.array(nac["born"]),
         None if nac is None else np.array(nac["dielectric"]),
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages the numbers depend on."""
-    return {name: version(name) for name in ("phonopy", "symfc", "spglib", "seekpath", "numpy", "torch")}
 
 
 def _reorder(ph: Phonopy, target: Geometry, values: np.ndarray) -> np.ndarray:
