@@ -131,6 +131,6 @@ def per_species(values: Mapping[Any, float] | None, species: Sequence[int], wher
     return torch.tensor([found[z] for z in species], dtype=torch.float64)
 
 
-def head(n_features: int, n_hidden: int, n_out: int) -> nn.Sequential:
-    """Two-layer network from invariant features to what an atom's charge is made of."""
-    return nn.Sequential(nn.Linear(n_features, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_out))
+def head(n_features: int, n_hidden: int, n_out: int, bias: bool = True) -> nn.Sequential:
+    """Two-layer network from invariant features to what an atom's charge is made of; `bias` of the last layer."""
+    return nn.Sequential(nn.Linear(n_features, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_out, bias=bias))

@@ -6,14 +6,15 @@ the charges; that long-range energies are right is what makes them physical, up 
 of a Gaussian with itself is removed, so that the term is a pair interaction and tends to that of point charges beyond
 about 4 sigma.
 
-There are two ways to neutrality. `global`: q_i = h_i - mean(h) of the structure. It has a flaw at long wavelengths:
-where h responds to a local strain, an acoustic phonon carries net charge, the acoustic sum rule of the Born charges
-fails and so does the acoustic branch near Gamma. `local`: charge flows along bonds only,
+There are two ways to neutrality. `global`: q_i = c_i + h_i, less its mean over the structure (c one number per
+element). It has a flaw at long wavelengths: where h responds to a local strain, an acoustic phonon carries net charge,
+the acoustic sum rule of the Born charges fails and so does the acoustic branch near Gamma. `local`: what depends on the
+environment flows along bonds,
 
-    q_i = sum_j w_ij (h_i - h_j),    w_ij = u(r_ij / c) g(r_ij / c) / sqrt(W_i W_j),    W_i = sum_j u(r_ij / c),
+    q_i = c_i - mean(c) + sum_j u(r_ij / d) g(r_ij / d) (p_i - p_j),    p_i = c_i + h_i,
 
-u = (1 - x^2)^3 and g a learned polynomial in cosines that begins at 1. What one atom gives its neighbour gets: every
-region is neutral to its own first order, and the sum rule holds exactly.
+with u(x) = (1 - x^2)^3 and g a learned sum of cosines. What one atom gives its neighbour gets, and the sum rule holds
+exactly for every choice of the parameters.
 """
 
 from __future__ import annotations
@@ -33,33 +34,32 @@ from mlffx.electrostatics.ewald import neutralise
 from mlffx.errors import UserError, nearest
 
 NEUTRALITY = ("local", "global")
-N_COSINES = 4
-LONELY = 1e-6  # keeps the weights finite for an atom without neighbours, which then has no charge
+N_COSINES = 5
+FIRST_FLOW = 0.02  # g begins here, not at zero: charges that vanish have no gradient
 
 
 @ELECTROSTATICS.register("latent")
 class LatentCharges(Electrostatics):
-    """h_i = h0[species_i] + network(features_i), turned into neutral charges.
+    """Charges of each element plus what the environment does to them; neutral in each structure.
 
     Args:
         species: atomic numbers.
         n_features: invariant features of each atom; the model's.
-        charges: where h0 begins, e, by symbol; None for zero. h0 is learned.
-        n_hidden: width of the network.
+        charges: where c begins, e, by symbol; None for zero. c is learned.
+        n_hidden: width of the network; 0 for none: then c and g alone are learned (`local`), few enough numbers for a
+            few hundred energies.
         sigma: width of the Gaussian charges, A; 0 for point charges. The part of the interaction that the width removes
             has a range of about 4 sigma, and should fit into the cutoff of the short-range network.
         neutrality: `local` or `global`.
-        cutoff: c, range of charge flow and of the real-space sum of point charges, A; None takes that of the model.
+        cutoff: d, range of charge flow and of the real-space sum of point charges, A; None takes that of the model.
         tolerance: of the Ewald sum.
         method: `auto`, `ewald` or `pme`.
     """
 
-    needs_features = True
-
     def __init__(
         self,
         species: Sequence[int],
-        n_features: int,
+        n_features: int = 0,
         charges: Mapping[Any, float] | None = None,
         n_hidden: int = 32,
         sigma: float = 0.8,
@@ -72,25 +72,38 @@ class LatentCharges(Electrostatics):
         if neutrality not in NEUTRALITY:
             raise UserError(f"unknown '{neutrality}'", nearest(neutrality, NEUTRALITY), "electrostatics.neutrality")
         self.local = neutrality == "local"
-        self.charges = nn.Parameter(per_species(charges, self.species, "electrostatics.charges"))
-        self.head = head(n_features, n_hidden, 1)
+        start = per_species(charges, self.species, "electrostatics.charges")
+        if n_hidden == 0 and not (self.local and bool((start != 0).any())):
+            raise UserError(
+                "without a network charges need a start other than zero, and local neutrality",
+                "give electrostatics.charges, or n_hidden",
+                "electrostatics.n_hidden",
+            )
+        self.needs_features = n_hidden > 0
+        self.charges = nn.Parameter(start)
+        self.head = head(n_features, n_hidden, 1, bias=False) if n_hidden > 0 else None
         if self.local:
             self.cutoff = self.range = float(cutoff)
-            self.cosines = nn.Parameter(torch.zeros(N_COSINES, dtype=torch.float64))
+            flow = torch.zeros(N_COSINES, dtype=torch.float64)
+            flow[0] = FIRST_FLOW
+            self.flow = nn.Parameter(flow)
 
     def forward(self, graph: Data, edges: Edges, features: Tensor | None) -> dict[str, Tensor]:
-        assert features is not None
-        raw = self.charges[self.species_index(graph)] + self.head(features).squeeze(-1).to(self.charges.dtype)
-        charges = self._along_bonds(raw, edges) if self.local else neutralise(raw, graph)
+        per_element = self.charges[self.species_index(graph)]
+        source = per_element
+        if self.head is not None:
+            assert features is not None
+            source = per_element + self.head(features).squeeze(-1).to(per_element.dtype)
+        if self.local:
+            charges = neutralise(per_element, graph) + self._along_bonds(source, edges)
+        else:
+            charges = neutralise(source, graph)
         return {keys.CHARGES: charges, keys.ENERGY: self.coulomb(charges, graph, edges)}
 
-    def _along_bonds(self, raw: Tensor, edges: Edges) -> Tensor:
+    def _along_bonds(self, source: Tensor, edges: Edges) -> Tensor:
         edges = edges.within(self.range)
         x = edges.lengths / self.range
-        reach = (1 - x**2) ** 3  # zero with two derivatives at the cutoff, weights near neighbours more
-        order = torch.arange(1, N_COSINES + 1, dtype=x.dtype, device=x.device)
-        shape = 1 + torch.cos(math.pi * x.unsqueeze(-1) * order) @ self.cosines
-        root = torch.sqrt(torch.zeros_like(raw).index_add(0, edges.receiver, reach) + LONELY)
-        weight = reach * shape / (root[edges.receiver] * root[edges.sender])
-        flow = weight * (raw[edges.receiver] - raw[edges.sender])
-        return torch.zeros_like(raw).index_add(0, edges.receiver, flow)
+        order = torch.arange(N_COSINES, dtype=x.dtype, device=x.device)
+        weight = (1 - x**2) ** 3 * (torch.cos(math.pi * x.unsqueeze(-1) * order) @ self.flow)
+        flow = weight * (source[edges.receiver] - source[edges.sender])
+        return torch.zeros_like(source).index_add(0, edges.receiver, flow)

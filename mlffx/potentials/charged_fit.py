@@ -1,130 +1,164 @@
-"""Least squares for a charge-aware potential whose short-range part is linear: charges outside, everything else inside.
+"""Variable projection for a charge-aware potential whose short-range part is linear.
 
-Energies of point charges per element are a quadratic form, E_ewald = sum_ab q_a q_b M_ab, with M_ab of every structure
-computed once. For given charges the coefficients of the short-range part follow in closed form (`fit_linear`), so that
-what is left is a minimum over one charge per element under neutrality: one number for a binary crystal (variable
-projection, Golub and Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). Energies are enough; no charge is labelled.
+For given charges the short-range coefficients follow in closed form, so they are eliminated: with Q an orthonormal
+basis of the space the short-range features span over the training structures, what is minimised is
+
+    |(1 - Q Q^T) W (E - E_electrostatic(charge parameters))|^2
+
+by L-BFGS over the few parameters of the charge model (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). Energies
+are enough; nothing labels a charge. W are Tukey weights from a first round: where displacements are large, the error
+is that of the truncated expansion and not of the charges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import null_space
-from scipy.optimize import minimize, minimize_scalar
+from torch import Tensor
 from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.graph import batch_graphs, edges_of
-from mlffx.electrostatics.fixed import FixedCharges
 from mlffx.errors import UserError
 from mlffx.potentials.charge_aware import ChargeAwarePotential
 from mlffx.potentials.linear_fit import LinearFit, energy_design, fit_linear
 from mlffx.potentials.network import NetworkPotential
 
-LARGEST = 2.5  # e; the search for the charge of a binary crystal ends here
-COARSE = 26  # charges tried before the minimum is refined
+INDEPENDENT = 1e-7  # singular values below this fraction of the largest are collinear features
+CHUNK = 20  # structures in one batch
 
 
 @dataclass(frozen=True)
 class ChargedFit:
-    """What the fit found.
+    """What the fit found; the potential holds it already.
 
     Attributes:
-        charges: of each element in `species` order, e; the first element with a charge is positive by convention where
-            energies alone cannot tell the common sign.
-        linear: of the short-range part.
-        profile: charges tried [n, n_species], and the root-mean-square leave-one-out error of each, eV per structure.
+        linear: the short-range part; `linear.leave_one_out` are the errors of the whole, eV per structure.
+        initial_error, projected_error: root mean square of what the short-range part cannot describe before and after
+            the charges were fitted, eV per structure.
+        evaluations: of the electrostatic energies of all structures.
     """
 
-    charges: np.ndarray
     linear: LinearFit
-    profile: tuple[np.ndarray, np.ndarray]
+    initial_error: float
+    projected_error: float
+    evaluations: int
 
 
 def fit_charged(
-    potential: ChargeAwarePotential, graphs: Sequence[Data], energies: np.ndarray, robust: bool = True
+    potential: ChargeAwarePotential,
+    graphs: Sequence[Data],
+    energies: np.ndarray,
+    robust: bool = True,
+    iterations: int = 60,
 ) -> ChargedFit:
-    """Fit charges and short-range coefficients to energies, and store both in the potential.
+    """Fit charge model and short-range coefficients to energies and store both in the potential.
 
     Args:
-        potential: a model linear in its `coefficients` (force constants) with `fixed` charges and `fit: true`.
+        potential: a network that is linear in its `coefficients` (force constants) with any charge model.
         graphs: training structures.
         energies: [n_structures], eV.
         robust: Tukey weights on the energies.
+        iterations: of L-BFGS in each of the two rounds.
 
     Raises:
-        UserError: for any other kind of potential.
+        UserError: where the short-range part is not linear.
     """
-    network, ions = potential.short_range, potential.electrostatics
-    linear = isinstance(network, NetworkPotential) and hasattr(network.model, "coefficients")
-    if not linear or not isinstance(ions, FixedCharges) or not ions.fit:
+    network, charged = potential.short_range, potential.electrostatics
+    if not isinstance(network, NetworkPotential) or not hasattr(network.model, "coefficients"):
         raise UserError(
-            "the closed-form fit is for force constants with one fitted charge per element",
-            "set model=force_constants electrostatics=fixed electrostatics.fit=true, or train by gradients",
-            "potential",
+            "the closed-form fit needs a short-range part that is linear in its parameters",
+            "set model=force_constants, or train by gradients",
+            "model",
         )
-    assert isinstance(network, NetworkPotential)
+    sizes = np.array([graph.num_nodes for graph in graphs])
     design = energy_design(network.model.describe, graphs)
-    forms, counts = quadratic_forms(ions, graphs)
-    sizes = counts.sum(axis=1)
-    neutral = null_space(np.unique(counts / sizes[:, None], axis=0))  # [n_species, n_free]
-    if neutral.shape[1] == 0:
-        raise UserError("no charges are neutral in every structure", "the compositions differ too much", "electrostatics")
-
-    def solve(free: np.ndarray, ridge: float | None = None) -> LinearFit:
-        q = neutral @ free
-        return fit_linear(design, energies - np.einsum("a,gab,b->g", q, forms, q), sizes, robust=robust, ridge=ridge)
-
-    tried: list[tuple[np.ndarray, float]] = []
-
-    def cost(free: np.ndarray) -> float:
-        error = float(np.sqrt(np.mean(solve(np.atleast_1d(free)).leave_one_out ** 2)))
-        tried.append((neutral @ np.atleast_1d(free), error))
-        return error
-
-    start = neutral.T @ ions.charges.detach().cpu().numpy()
-    if neutral.shape[1] == 1:
-        grid = np.linspace(0, LARGEST, COARSE) / np.abs(neutral).max()
-        best = int(np.argmin([cost(np.array([x])) for x in grid]))
-        bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-        free = np.atleast_1d(minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x)
-        free = free * (np.sign(start[0]) or 1.0)  # the energy does not know the common sign; keep that of the guess
-    else:
-        free = minimize(cost, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9}).x
-    found = solve(free)
-    charges = neutral @ free
+    batches = [batch_graphs(graphs[k : k + CHUNK]) for k in range(0, len(graphs), CHUNK)]
+    electrostatic = _Electrostatic(potential, batches)
+    labels = torch.as_tensor(energies, dtype=torch.float64)
+    weights = np.ones(len(graphs))
+    history: list[float] = []
+    for _ in range(2 if robust else 1):
+        root = np.sqrt(weights)
+        basis = _span(np.column_stack([design, sizes]) * root[:, None])
+        history += _minimise(electrostatic, labels, torch.as_tensor(root), basis, iterations)
+        remaining = energies - electrostatic.energies().numpy()
+        linear = fit_linear(design, remaining, sizes, robust=robust)
+        weights = linear.weights
     with torch.no_grad():
-        ions.charges.copy_(torch.as_tensor(charges))
-        network.model.coefficients.copy_(torch.as_tensor(found.coefficients))
+        network.model.coefficients.copy_(torch.as_tensor(linear.coefficients))  # type: ignore[operator, union-attr]
         network.scale.fill_(1.0)  # type: ignore[operator]
-        network.offsets.fill_(found.offset)  # type: ignore[operator]
-    return ChargedFit(charges, found, (np.array([q for q, _ in tried]), np.array([e for _, e in tried])))
+        network.offsets.fill_(linear.offset)  # type: ignore[operator]
+    charged.zero_grad(set_to_none=True)
+    return ChargedFit(linear, history[0], history[-1], len(history))
 
 
-def quadratic_forms(ions: FixedCharges, graphs: Sequence[Data], chunk: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """M [n_structures, n_species, n_species], eV/e^2, and atoms of each species [n_structures, n_species].
+class _Electrostatic:
+    """Electrostatic energies of all training structures and the gradient of a weighted sum of them, batch by batch."""
 
-    Unit charges on one species are not neutral; the background of `ewald_energy` cancels in neutral combinations.
-    """
-    n = len(ions.species)
-    forms, counts = [], []
-    with torch.no_grad():
-        for start in range(0, len(graphs), chunk):
-            graph = batch_graphs(graphs[start : start + chunk])
-            edges = edges_of(graph)
-            one_hot = torch.nn.functional.one_hot(ions.species_index(graph), n).to(torch.float64)
-            single = [ions.coulomb(one_hot[:, a], graph, edges) for a in range(n)]
-            block = torch.zeros(len(single[0]), n, n, dtype=torch.float64)
-            for a in range(n):
-                block[:, a, a] = single[a]
-                for b in range(a):
-                    both = ions.coulomb(one_hot[:, a] + one_hot[:, b], graph, edges)
-                    block[:, a, b] = block[:, b, a] = 0.5 * (both - single[a] - single[b])
-            forms.append(block)
-            per_graph = torch.zeros(len(block), n, dtype=torch.float64)
-            counts.append(per_graph.index_add(0, graph[keys.BATCH], one_hot))
-    return torch.cat(forms).numpy(), torch.cat(counts).numpy()
+    def __init__(self, potential: ChargeAwarePotential, batches: list[Data]) -> None:
+        self.model = potential.electrostatics
+        self.inputs = []
+        with torch.no_grad():
+            for batch in batches:
+                edges = edges_of(batch)
+                network = potential.short_range
+                out = network(batch, edges.within(network.cutoff)) if self.model.needs_features else {}
+                self.inputs.append((batch, edges, out.get(keys.FEATURES)))
+
+    def energies(self) -> Tensor:
+        """[n_structures], eV."""
+        with torch.no_grad():
+            return torch.cat([self.model(*inputs)[keys.ENERGY] for inputs in self.inputs])
+
+    def backward(self, slopes: Tensor) -> None:
+        """Accumulate d(slopes . energies) in the parameters' gradients; one batch's graph in memory at a time."""
+        start = 0
+        for inputs in self.inputs:
+            energy = self.model(*inputs)[keys.ENERGY]
+            (energy @ slopes[start : start + len(energy)]).backward()  # type: ignore[no-untyped-call]
+            start += len(energy)
+
+
+def _minimise(
+    electrostatic: _Electrostatic, labels: Tensor, root: Tensor, basis: Tensor, iterations: int
+) -> list[float]:
+    """L-BFGS over the parameters of the charge model; root-mean-square projected error of every evaluation, eV."""
+    parameters = [p for p in electrostatic.model.parameters() if p.requires_grad]
+    history: list[float] = []
+
+    def residual() -> Tensor:
+        weighted = root * (labels - electrostatic.energies())
+        rest = weighted - basis @ (basis.T @ weighted)
+        history.append(float(rest.square().mean().sqrt()))
+        return rest
+
+    first = residual()
+    if not parameters:
+        return history
+    unit = float(first.square().sum()) + 1e-30
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-12
+    )
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        rest = residual()
+        electrostatic.backward(-2 / unit * root * rest)
+        return float(rest.square().sum()) / unit
+
+    step: Callable[[Callable[[], float]], object] = optimiser.step  # type: ignore[assignment]
+    step(closure)
+    residual()
+    return history
+
+
+def _span(columns: np.ndarray) -> Tensor:
+    """Orthonormal basis of the columns, [n, rank]; columns are brought to one size first."""
+    sizes = np.linalg.norm(columns, axis=0)
+    scaled = columns[:, sizes > 0] / sizes[sizes > 0]
+    left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
+    return torch.as_tensor(left[:, singular > INDEPENDENT * singular[0]])
