@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
 
 from mlffx.data.dataset import load_dataset
 from mlffx.data.fetch import DEFAULT_URL, fetch
@@ -19,6 +20,7 @@ from mlffx.data.inspect import print_report
 from mlffx.data.paper import FILES, LICENCE_NOTE, fetched_directory
 from mlffx.errors import UserError, nearest
 
+TWIN_SUPERCELL = 4  # X and L are commensurate with it
 CONFIG_DIRECTORY = Path(__file__).resolve().parents[2] / "conf" / "data"
 
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "fetch":
             run_fetch(options.to or fetched_directory(), options.url, options.only, console)
         else:
-            print_report(load_dataset(read_settings(options.settings)), console)
+            run_inspect(read_settings(options.settings), console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -68,6 +70,31 @@ def run_fetch(target: Path, url: str, only: str, console: Console) -> None:
         f"{fetched} files fetched, {len(done) - fetched} already there and verified: {target}", highlight=False
     )
     console.print(LICENCE_NOTE, highlight=False)
+
+
+def run_inspect(config: dict[str, Any], console: Console) -> None:
+    """Describe a data set; of a twin, also the true phonons of its levels."""
+    dataset = load_dataset(config)
+    print_report(dataset, console)
+    if config["kind"] != "twin" or dataset.crystal is None:
+        return
+    from mlffx.data.twin import twin_potentials
+    from mlffx.lattice.branches import labelled_frequencies
+    from mlffx.lattice.force_constants import autodiff
+    from mlffx.lattice.phonons import Phonons
+
+    table = Table(title="true frequencies, cm-1", caption="no NAC", title_justify="left")
+    found = {
+        level: labelled_frequencies(Phonons(autodiff(potential, dataset.crystal, TWIN_SUPERCELL)))
+        for level, potential in twin_potentials(config).items()
+    }
+    for column in ("point", "branch", *found):
+        table.add_column(column, justify="left" if column in ("point", "branch") else "right")
+    for label in ("GAMMA", "X", "L"):
+        for branch in next(iter(found.values()))[label]:
+            values = (frequencies[label].get(branch) for frequencies in found.values())
+            table.add_row(label, branch, *("" if value is None else f"{value:.1f}" for value in values))
+    console.print(table)
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def build_graph(
         UserError: for a cutoff that gives more than MAX_NEIGHBOURS neighbours an atom.
     """
     volume = abs(atoms.cell.volume)
+    if not cutoff > 0:
+        raise UserError(f"a cutoff of {cutoff:g} A is not positive", "take one of 2.5 to 6 A", "model.cutoff")
     density = len(atoms) / volume if volume > 1e-6 else 0.0  # no cell, no images
     if 4.19 * cutoff**3 * density > MAX_NEIGHBOURS:
         raise UserError(

@@ -56,14 +56,15 @@ def find_root(root: str | Path | None, needed: Path) -> Path:
     """Directory laid out like the public repository.
 
     Args:
-        root: `data.root`; None looks at the fetched copy, then at ../shared/data/MLphononsdata beside the checkout.
+        root: `data.root`; None or empty looks at the fetched copy, then at ../shared/data/MLphononsdata beside the
+            checkout.
         needed: relative path of a file that must be there.
 
     Raises:
         UserError: when the file is in none of them.
     """
     remedy = "run `python -m mlffx.data fetch`, or set data.root=DIR (or MLFFX_DATA_ROOT) to a copy of the paper's data"
-    if root is not None:
+    if root:
         if not Path(root).is_dir():
             raise UserError(f"no such directory '{root}'", remedy, "data.root")
         if not (Path(root) / needed).is_file():
@@ -75,12 +76,3 @@ def find_root(root: str | Path | None, needed: Path) -> Path:
         if (place / needed).is_file():
             return place
     raise UserError(f"the paper's data ({needed}) is not on this machine", remedy, "data.root")
-
-
-def is_available(root: str | Path | None, needed: Path) -> bool:
-    """Whether `find_root` would succeed."""
-    try:
-        find_root(root, needed)
-    except UserError:
-        return False
-    return True

@@ -60,6 +60,8 @@ def read_frames(path: Path, level: Level) -> list[Frame]:
     if not frames:
         raise UserError("the file holds no structures", "fetch or copy it again", path)
     for frame in frames:
+        if not np.isfinite(frame.atoms.positions).all():
+            raise UserError(f"a coordinate in frame {frame.index} is not finite", "fetch or copy it again", path)
         _check_labels(frame, level)
     return frames
 
@@ -163,7 +165,8 @@ def _columns(properties: str, where: str) -> dict[str, tuple[int, int]]:
 
 def _energy(info: dict[str, str], key: str) -> tuple[float, str]:
     if key not in info:
-        return float("nan"), f"it has no '{key}='"
+        numbers = [name for name, value in info.items() if _is_number(value)]
+        return float("nan"), f"it has no '{key}='" + (f" (it has {', '.join(numbers[:5])})" if numbers else "")
     if not info[key]:
         return float("nan"), f"its '{key}=' is empty"
     if not _is_number(info[key]):

@@ -106,7 +106,7 @@ def test_bad_frames_can_be_dropped(files: Any) -> None:
     assert np.flatnonzero(np.isnan(dataset.energies["ccsdt"])).tolist() == [4]
     dropped = reasons(dataset, dropped=True)
     assert "dft.xyz:22: dft: frame 2: dropped, its energy is nan" in dropped
-    assert "ccsdt.xyz:52: ccsdt: frame 5: dropped, it has no 'energy='" in dropped
+    assert "ccsdt.xyz:52: ccsdt: frame 5: dropped, it has no 'energy=' (it has enrgy)" in dropped
 
 
 def test_declared_keys_units_and_formats(files: Any) -> None:

@@ -112,7 +112,7 @@ CASES: dict[str, tuple[Callable[[Any], dict], str]] = {
     "missing file": (no_file, "ROOT/dft.xyz: no such file; level 'dft' needs it"),
     "missing energy": (
         change("ccsdt.xyz", 42, "energy=", "enrgy="),
-        "ROOT/ccsdt.xyz:42: frame 4 of level 'ccsdt': it has no 'energy='; mend the file or set data.bad_frames=drop",
+        "ROOT/ccsdt.xyz:42: frame 4 of level 'ccsdt': it has no 'energy=' (it has enrgy); mend the file or set",
     ),
     "empty energy": (
         replace_energy("ccsdt.xyz", 3, ""),

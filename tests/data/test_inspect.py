@@ -14,6 +14,7 @@ from mlffx.data.__main__ import CONFIG_DIRECTORY, known_sets, main, read_setting
 from mlffx.data.dataset import load_dataset
 from mlffx.data.inspect import print_report
 from mlffx.data.levels import parse_levels
+from mlffx.data.paper import fetched_directory, find_root
 from mlffx.errors import UserError
 
 
@@ -84,6 +85,31 @@ def test_levels_on_the_command_line(files: Any) -> None:
     levels = "{dft: {file: dft.xyz, labels: [energy, forces]}, ccsdt: {file: ccsdt.xyz}}"
     config = read_settings(["data=files", f"data.root={files.root}", f"data.levels={levels}"])
     assert len(load_dataset(config).indices(["dft", "ccsdt"])) == 12
+
+
+def test_twin_tells_its_true_phonons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFFX_CACHE", str(tmp_path))
+    assert main(["inspect", "data=diamond_twin", "data.n_frames=12", "data.repetitions=[1,1,1]"]) == 0
+    out = capsys.readouterr().out
+    assert "diamond_twin: 12 structures" in out
+    assert ["GAMMA", "LTO", "1299.0", "1367.9"] in [line.replace("│", " ").split() for line in out.splitlines()]
+
+
+def test_data_found_where_it_was_fetched_or_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFFX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    needed = Path("c/not-in-any-copy.xyz")
+    with pytest.raises(
+        UserError, match=r"data.root: the paper's data \(c/not-in.*\) is not on this machine; run `python -m"
+    ):
+        find_root(None, needed)
+    fetched = fetched_directory() / needed
+    fetched.parent.mkdir(parents=True)
+    fetched.write_text("")
+    assert find_root(None, needed) == fetched_directory()
+    assert find_root("", needed) == fetched_directory()
 
 
 def test_root_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
