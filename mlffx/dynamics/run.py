@@ -18,12 +18,12 @@ from mlffx.config import read_settings
 from mlffx.data.crystal import Crystal
 from mlffx.dynamics.anharmonic import EffectiveHarmonic, anharmonicity, effective_force_constants
 from mlffx.dynamics.modes import commensurate_spectrum, mode_groups, normal_modes
-from mlffx.dynamics.production import finished, run_trajectory
+from mlffx.dynamics.production import fingerprint, finished, run_trajectory
 from mlffx.dynamics.projection import mode_lines, mode_spectrum
 from mlffx.dynamics.result import DynamicsResult
 from mlffx.dynamics.settings import PRECISIONS, DynamicsConfig, estimate_cost
 from mlffx.dynamics.spectrum import Spectrum, difference
-from mlffx.dynamics.sscha import run_sscha
+from mlffx.dynamics.sscha import Sscha, load_sscha, run_sscha, save_sscha
 from mlffx.dynamics.trajectory import Schedule, Trajectory
 from mlffx.dynamics.vdos import segment_length, velocity_spectrum
 from mlffx.errors import UserError
@@ -75,6 +75,7 @@ def run_dynamics(
     if config.harmonic_md and stable:
         harmonic = HarmonicPotential(full_constants, supercell.positions, supercell.cell.array)
         runs["harmonic"] = harmonic.to(device_of(potential))
+    temperatures = [float(t) for t in config.sscha_temperatures]
     _announce(runs, supercell, masses, schedule, config, out_dir)
     trajectories = {}
     with _bars(config.progress) as bar:
@@ -82,21 +83,7 @@ def run_dynamics(
             trajectories[name] = run_trajectory(
                 engine, supercell, masses, schedule, out_dir / name, config.resume, bar(f"dynamics ({name})")
             )
-        sscha = {
-            t: run_sscha(
-                runs["full"],
-                crystal,
-                constants.matrix,
-                t,
-                config.sscha_snapshots,
-                config.sscha_iterations,
-                isotopes=dict(config.isotopes),
-                start=constants,
-                seed=config.seed,
-                report=bar(f"SSCHA {t:g} K"),
-            )
-            for t in config.sscha_temperatures
-        }
+        sscha = {t: _sscha(runs["full"], constants, t, config, out_dir, bar(f"SSCHA {t:g} K")) for t in temperatures}
     counts = {e: float(sum(s == e for s in crystal.primitive().symbols)) for e in set(crystal.primitive().symbols)}
 
     groups = mode_groups(full_constants, supercell, crystal, masses) if stable else []
@@ -135,6 +122,37 @@ def run_dynamics(
     )
     result.save(out_dir)
     return result
+
+
+def _sscha(
+    potential: Potential,
+    constants: ForceConstants,
+    temperature: float,
+    config: DynamicsConfig,
+    folder: Path,
+    report: Report,
+) -> Sscha:
+    """Self-consistent phonons, from the file of an earlier call where it was the same calculation."""
+    path = folder / f"sscha_{temperature:g}K.npz"
+    masses = masses_of(constants.crystal.numbers, dict(config.isotopes))
+    effort = (config.sscha_snapshots, config.sscha_iterations, config.seed)
+    stamp = f"{fingerprint(potential, constants.supercell(), masses)} {effort}"
+    found = load_sscha(path, stamp, constants) if config.resume else None
+    if found is None:
+        found = run_sscha(
+            potential,
+            constants.crystal,
+            constants.matrix,
+            temperature,
+            config.sscha_snapshots,
+            config.sscha_iterations,
+            isotopes=dict(config.isotopes),
+            start=constants,
+            seed=config.seed,
+            report=report,
+        )
+        save_sscha(found, path, stamp)
+    return found
 
 
 def _same_supercell(constants: ForceConstants, matrix: np.ndarray) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from phonopy import Phonopy
 from phonopy.sscha.core import MLPSSCHA
 from phonopy.structure.atoms import PhonopyAtoms
 
@@ -40,6 +42,34 @@ class PhonopyModel:
         energies, forces, _ = evaluate_atoms(self.potential, atoms, forces=True, **options)
         self.n_evaluated += len(atoms)
         return energies, np.array(forces), np.zeros((len(atoms), 6))
+
+
+class _PairedSampling(MLPSSCHA):
+    """phonopy's driver with every snapshot u taken together with -u.
+
+    Odd forces cancel in the fit of the force constants and odd energies in the free energy: most of the noise.
+    """
+
+    def __init__(self, ph: Phonopy, model: PhonopyModel, seed: int, **options: Any) -> None:
+        super().__init__(ph, model, random_seed=seed, **options)  # type: ignore[arg-type]
+        self.seed, self.errors = seed, list[float]()
+
+    def sample_supercells(self) -> None:
+        """Displacements of the harmonic ensemble of the current force constants, their energies and forces."""
+        ph, phi = self.phonopy, self.force_constants
+        seed = np.random.SeedSequence([self.seed, len(self.history)]).generate_state(1)[0]
+        ph.generate_displacements(
+            number_of_snapshots=self.number_of_snapshots,
+            temperature=self.temperature,
+            is_plusminus=True,
+            random_seed=int(seed),
+        )
+        ph.evaluate_mlp()
+        ph.force_constants = phi
+        u = np.asarray(ph.displacements)
+        harmonic = 0.5 * np.einsum("sia,ijab,sjb->s", u, phi, u, optimize=True)
+        pairs = (np.asarray(ph.supercell_energies) - harmonic).reshape(2, -1).mean(axis=0)
+        self.errors.append(float(pairs.std(ddof=1) / np.sqrt(len(pairs))) / self.n_cell)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +105,43 @@ class Sscha:
         return np.asarray(measure(self.force_constants)), error
 
 
+def save_sscha(result: Sscha, path: Path, stamp: str) -> None:
+    """Write a result with the `stamp` of what it was made from; the file appears whole or not at all."""
+    partial = path.with_name("part-" + path.name)
+    np.savez(
+        partial,
+        stamp=stamp,
+        temperature=result.temperature,
+        values=result.force_constants.values,
+        iterations=np.array([fc.values for fc in result.iterations]),
+        free_energy=[result.free_energy, result.free_energy_error],
+        history=result.history,
+    )
+    partial.replace(path)
+
+
+def load_sscha(path: Path, stamp: str, harmonic: ForceConstants) -> Sscha | None:
+    """What `save_sscha` wrote, or None where nothing with this stamp is there.
+
+    Args:
+        harmonic: force constants of the same crystal and supercell.
+    """
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        if str(stored["stamp"]) != stamp:
+            return None
+        temperature = float(stored["temperature"])
+        kept = [_renormalised(harmonic, values, temperature) for values in stored["iterations"]]
+        mean = _renormalised(harmonic, stored["values"], temperature)
+        free_energy, error = (float(x) for x in stored["free_energy"])
+        return Sscha(temperature, mean, kept, free_energy, error, stored["history"])
+
+
+def _renormalised(harmonic: ForceConstants, values: np.ndarray, temperature: float) -> ForceConstants:
+    return replace(harmonic, values=values, method=f"sscha {temperature:g} K", displacement=None, raw={})
+
+
 def run_sscha(
     potential: Potential,
     crystal: Crystal,
@@ -94,7 +161,7 @@ def run_sscha(
     Args:
         potential: any potential; evaluated in the precision it has.
         matrix: supercell, see `mlffx.lattice.force_constants.supercell_matrix`.
-        n_snapshots: displaced supercells of each iteration.
+        n_snapshots: displaced supercells of each iteration; they come in pairs u, -u.
         n_iterations: iterations; the last `keep` are averaged.
         isotopes: see `masses_of`; quantum motion depends on them.
         start: harmonic force constants to begin with; computed where None.
@@ -103,32 +170,32 @@ def run_sscha(
     Raises:
         UserError: for harmonic force constants with imaginary modes at commensurate points, which cannot be sampled.
     """
-    if temperature < 0 or n_snapshots < 2 or not 1 <= keep <= n_iterations:
+    if temperature < 0 or n_snapshots < 4 or not 1 <= keep <= n_iterations:
         raise UserError(
             f"SSCHA at {temperature:g} K with {n_snapshots} snapshots, {keep} of {n_iterations} iterations kept",
-            "temperature >= 0, two snapshots or more, keep between 1 and the number of iterations",
+            "temperature >= 0, four snapshots or more, keep between 1 and the number of iterations",
             "dynamics.sscha",
         )
     harmonic = start if start is not None else finite_displacement(potential, crystal, matrix)
     ph = phonopy_api.lattice(harmonic.crystal, harmonic.matrix, masses_of(harmonic.crystal.numbers, isotopes))
     phonopy_api.set_force_constants(ph, harmonic.full())
-    driver = MLPSSCHA(
+    driver = _PairedSampling(
         ph,
-        PhonopyModel(potential),  # type: ignore[arg-type]
+        PhonopyModel(potential),
+        seed,
         temperature=temperature,
-        number_of_snapshots=n_snapshots,
+        number_of_snapshots=n_snapshots // 2,
         max_iterations=n_iterations,
         mesh=list(mesh),
-        random_seed=seed,
         log_level=0,
     )
     kept: list[ForceConstants] = []
     for iteration in driver:
         values = np.array(driver.force_constants)[harmonic.rows]
         if iteration > n_iterations - keep:
-            kept.append(replace(harmonic, values=values, method=f"sscha {temperature:g} K", displacement=None, raw={}))
+            kept.append(_renormalised(harmonic, values, temperature))
         report(iteration, n_iterations)
-    history = np.array([[h.free_energy, h.free_energy_error] for h in driver.history])
+    history = np.array([[h.free_energy, error] for h, error in zip(driver.history, driver.errors, strict=True)])
     mean = replace(kept[0], values=np.mean([fc.values for fc in kept], axis=0))
     errors = history[-keep:, 1]
     return Sscha(

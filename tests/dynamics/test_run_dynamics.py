@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mlffx.config import read_settings
-from mlffx.dynamics import production
+from mlffx.dynamics import production, run
 from mlffx.dynamics.run import run_dynamics
 from mlffx.dynamics.settings import Cost, DynamicsConfig
 from mlffx.dynamics.spectrum import area
@@ -73,14 +73,20 @@ def test_a_second_call_reads_what_is_there(study, bonds, monkeypatch, caplog):
     result, folder = study
     crystal, potential = bonds
 
-    def never(*arguments):
-        raise AssertionError("a finished trajectory was run again")
+    def never(*arguments, **options):
+        raise AssertionError("what was finished was run again")
 
     monkeypatch.setattr(production, "advance", never)
+    monkeypatch.setattr(run, "run_sscha", never)
     with caplog.at_level(logging.INFO):
-        again = run_dynamics(potential, crystal, {**SETTINGS, "sscha_temperatures": []}, folder)
+        again = run_dynamics(potential, crystal, SETTINGS, folder)
     assert "finished before" in caplog.text
     assert np.array_equal(again.full.total, result.full.total)
+    first, second = result.sscha[300.0], again.sscha[300.0]
+    assert np.array_equal(first.force_constants.values, second.force_constants.values)
+    assert np.array_equal(first.history, second.history) and len(first.iterations) == len(second.iterations)
+    with pytest.raises(AssertionError, match="run again"):
+        run_dynamics(potential, crystal, {**SETTINGS, "sscha_snapshots": 12}, folder)
 
 
 def test_an_unstable_crystal_still_gets_its_own_dynamics(bonds, tmp_path, caplog):

@@ -75,5 +75,5 @@ def test_phonopy_sees_the_potential_in_batches(bonds):
 
 def test_impossible_requests_are_refused(bonds):
     crystal, potential = bonds
-    with pytest.raises(UserError, match="two snapshots or more"):
+    with pytest.raises(UserError, match="four snapshots or more"):
         run_sscha(potential, crystal, 2, 300.0, 1, 2)
