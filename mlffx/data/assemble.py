@@ -25,6 +25,7 @@ from mlffx.data.levels import Level, Note, parse_levels
 from mlffx.data.noise import rounding_step
 from mlffx.data.paper import FILES, LICENCE_NOTE, find_root, git_blob_id
 from mlffx.data.read import Frame, read_frames
+from mlffx.data.reorder import SiteLookup
 from mlffx.errors import UserError, nearest
 
 
@@ -92,7 +93,7 @@ def _assemble(config: Mapping[str, Any], reading: Reading) -> LabelledSet:
     for name in reading.levels:
         if name == low:
             continue
-        partner = _read_other(reading, name, frames)
+        partner = _read_other(reading, name, frames, crystal, matches)
         if partner is None:
             continue
         energies[name] = np.array([f.energy if f is not None else np.nan for f in partner])
@@ -151,13 +152,16 @@ def _read(reading: Reading, name: str) -> list[Frame]:
     return frames
 
 
-def _read_other(reading: Reading, name: str, low_frames: list[Frame]) -> list[Frame | None] | None:
+def _read_other(
+    reading: Reading, name: str, low_frames: list[Frame], crystal: Crystal | None, low_matches: list[Match] | None
+) -> list[Frame | None] | None:
     """The frame of level `name` for every low-level frame (None where it has none); None when its file is not there."""
     if not reading.path(name).is_file():
         reading.note(name, "the file is not there: the level cannot be used")
         return None
     frames = _read(reading, name)
-    check_structures(reading, name, frames, low_frames)
+    any_order = crystal is not None and not reading.by_index
+    check_structures(reading, name, frames, low_frames, any_order)
     if reading.by_index:
         if len(frames) != len(low_frames):
             raise UserError(
@@ -168,6 +172,8 @@ def _read_other(reading: Reading, name: str, low_frames: list[Frame]) -> list[Fr
         partner = np.arange(len(frames))
     else:
         partner = partners([f.atoms for f in frames], [f.atoms for f in low_frames], reading.tolerance)
+        if crystal is not None and low_matches is not None:
+            _find_reordered(reading, name, frames, partner, low_frames, crystal, low_matches)
     for frame in (f for f, p in zip(frames, partner, strict=True) if p < 0):
         also = f"; {frame.problem}" if frame.problem else ""
         reading.note(name, f"dropped, no frame of '{reading.low}' has this geometry{also}", frame, dropped=True)
@@ -195,6 +201,35 @@ def _read_other(reading: Reading, name: str, low_frames: list[Frame]) -> list[Fr
         )
     check_units(reading, name, out, low_frames)
     return out
+
+
+def _find_reordered(
+    reading: Reading,
+    name: str,
+    frames: list[Frame],
+    partner: np.ndarray,
+    low_frames: list[Frame],
+    crystal: Crystal,
+    low_matches: list[Match],
+) -> None:
+    """Give frames whose atoms are in another order their partner, and put their atoms into its order."""
+    cell = low_frames[0].atoms.cell.array
+    lost = [frame for frame in frames if partner[frame.index] < 0]
+    if not lost or any(np.abs(f.atoms.cell.array - cell).max() > 1e-3 for f in low_frames):
+        return
+    lookup, reordered = SiteLookup(crystal, cell, low_matches), 0
+    for frame in lost:
+        try:
+            found = lookup.find(crystal.match(frame.atoms), reading.tolerance)
+        except UserError:  # no displaced crystal at all: it stays without a partner
+            continue
+        if found is not None:
+            partner[frame.index], order = found
+            frame.atoms = frame.atoms[order]
+            frame.forces = None if frame.forces is None else frame.forces[order]
+            reordered += 1
+    if reordered:
+        reading.note(name, f"the atoms of {reordered} frames are in another order: put into that of '{reading.low}'")
 
 
 def _crystal(config: Any, frames: list[Frame]) -> Crystal | None:

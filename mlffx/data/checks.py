@@ -76,17 +76,23 @@ def usable(reading: Reading, name: str, frames: list[Frame]) -> list[Frame]:
     return kept
 
 
-def check_structures(reading: Reading, name: str, frames: list[Frame], low_frames: list[Frame]) -> None:
-    """Species and cells must be those of the low level."""
-    known = {tuple(f.atoms.numbers) for f in low_frames}
+def check_structures(
+    reading: Reading, name: str, frames: list[Frame], low_frames: list[Frame], any_order: bool
+) -> None:
+    """Species (in the same order, or in any) and cells must be those of the low level."""
+
+    def composition(atoms: Atoms) -> tuple[int, ...]:
+        return tuple(sorted(atoms.numbers) if any_order else atoms.numbers)
+
+    known = {composition(f.atoms) for f in low_frames}
     cells = [f.atoms.cell.array for f in low_frames]
     fixed = all(np.abs(cell - cells[0]).max() < 1e-3 for cell in cells)
     for frame in frames:
-        if tuple(frame.atoms.numbers) not in known:
+        if composition(frame.atoms) not in known:
             raise UserError(
                 f"frame {frame.index} of level '{name}' is {frame.atoms.symbols}, '{reading.low}' has"
                 f" {low_frames[0].atoms.symbols}",
-                "check the column 'species' (the order of the atoms counts)",
+                "check the column 'species'" + ("" if any_order else " (the order of the atoms counts)"),
                 reading.where(name, frame),
             )
         if fixed and np.abs(frame.atoms.cell.array - cells[0]).max() > 1e-3:

@@ -61,6 +61,27 @@ def test_matched_by_geometry_not_by_index(files: Any) -> None:
     np.testing.assert_allclose(dataset.energies["ccsdt"], files.high)
 
 
+def test_atoms_in_another_order_are_put_right(files: Any) -> None:
+    rng = np.random.default_rng(1)
+    frames, forces = [], []
+    for atoms, force in zip(files.frames, files.forces, strict=True):
+        shuffle = rng.permutation(8)
+        moved = atoms[shuffle]
+        moved.positions += rng.normal(scale=2.0, size=3)
+        moved.wrap()
+        frames.append(moved)
+        forces.append(1.1 * force[shuffle])
+    files.write_level("ccsdt.xyz", frames[::-1], files.high[::-1], forces[::-1])
+    config = files.config()
+    config["levels"]["ccsdt"]["labels"] = ["energy", "forces"]
+    dataset = load_dataset(config)
+    np.testing.assert_allclose(dataset.energies["ccsdt"], files.high)
+    np.testing.assert_allclose(dataset.forces["ccsdt"], 1.1 * np.array(files.forces), atol=1e-7)
+    assert "ccsdt.xyz: ccsdt: the atoms of 12 frames are in another order: put into that of 'dft'" in reasons(dataset)
+    with pytest.raises(UserError, match=r"none of its 12 frames has the geometry"):
+        load_dataset(config | {"crystal": None})
+
+
 def test_missing_extra_and_repeated_frames(files: Any) -> None:
     stranger = files.frames[0].copy()
     stranger.rattle(0.2, seed=1)
