@@ -217,6 +217,11 @@ class Phonons:
         path.parent.mkdir(parents=True, exist_ok=True)
         phonopy_api.save(self._ph, path)
 
+    def write_force_constants(self, path: Path) -> None:
+        """Write FORCE_CONSTANTS in phonopy's text format, for programs that read no YAML; `save` holds the cells."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        phonopy_api.write_force_constants(self._ph, path)
+
 
 def lattice_constant(force_constants: ForceConstants) -> float:
     """a of the conventional cell, A."""

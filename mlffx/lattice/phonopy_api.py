@@ -19,6 +19,7 @@ import phonopy
 from ase import Atoms
 from ase.data import chemical_symbols
 from phonopy import Phonopy, run_qha
+from phonopy.file_IO import write_FORCE_CONSTANTS
 from phonopy.harmonic.dynamical_matrix import NacParams
 from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 from phonopy.phonon.mesh import Mesh
@@ -244,6 +245,17 @@ def save(ph: Phonopy, path: Path) -> None:
     """Write cells, supercell, force constants, masses and the non-analytical term as `phonopy_params.yaml`."""
     partial = path.with_name(path.name + ".part")
     ph.save(partial, settings={"force_constants": True, "force_sets": False, "displacements": False})
+    partial.replace(path)
+
+
+def write_force_constants(ph: Phonopy, path: Path) -> None:
+    """Write FORCE_CONSTANTS, phonopy's text format (full: every atom of the supercell)."""
+    full = ph.force_constants
+    assert full is not None
+    if full.shape[0] != full.shape[1]:
+        full = compact_fc_to_full_fc(ph.primitive, full)
+    partial = path.with_name(path.name + ".part")
+    write_FORCE_CONSTANTS(full, filename=partial)
     partial.replace(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from phonopy.file_IO import parse_FORCE_CONSTANTS
 from springs import Springs, diamond, rocksalt
 
 from mlffx.data import keys
@@ -137,6 +138,13 @@ def test_file_round_trip(tmp_path):
     q = np.array([[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]])
     np.testing.assert_allclose(again.frequencies(q), phonons.frequencies(q), atol=1e-6)
     np.testing.assert_allclose(fc.load_force_constants(path).values, phonons.force_constants.values, atol=1e-8)
+
+
+def test_text_format_holds_the_full_constants(tmp_path):
+    springs, crystal = rocksalt()
+    constants = fc.autodiff(springs, crystal, 2)
+    Phonons(constants).write_force_constants(tmp_path / "out" / "FORCE_CONSTANTS")
+    np.testing.assert_allclose(parse_FORCE_CONSTANTS(tmp_path / "out" / "FORCE_CONSTANTS"), constants.full(), atol=1e-9)
 
 
 def test_mistakes_have_remedies(tmp_path):
