@@ -1,7 +1,7 @@
 """Seconds a structure of architectures, side by side in one run, on diamond cells of 32 atoms that it makes itself.
 
     python benchmarks/models.py painn schnet bpnn --threads 2 --batch 5
-    python benchmarks/models.py painn mace:n_hidden=32 --device cuda --batch 50 --json speed.json
+    python benchmarks/models.py painn mace:n_channels=32 --device cuda --batch 50 --json speed.json
 
 Models take turns in every round, so that a busy machine slows all alike; medians over the rounds are reported.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -18,39 +19,44 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.build import bulk
 from torch_geometric.data import Batch
 
 from mlffx.data import keys
+from mlffx.data.crystal import Crystal
 from mlffx.data.graph import batch_graphs, build_graph, n_graphs
 from mlffx.models import build_model
+from mlffx.models.base import complete_spec
 from mlffx.potentials.base import evaluate
 from mlffx.potentials.network import NetworkPotential
 
+DIAMOND = Crystal.from_prototype("diamond", ["C"], 3.56074511)
+SUPERCELL = [[-2, 2, 2], [2, -2, 2], [1, 1, -1]]  # 2x2x1 cubic cells, 32 atoms
 TASKS = ("train E", "train E+F", "eval E+F")
 
 
 def cells(n: int, cutoff: float, seed: int = 0) -> Batch:
-    """`n` diamond cells of 2x2x1 cubic units (a = 3.5607 A, 32 atoms), displaced by 0.06 A (rms of a coordinate)."""
+    """`n` diamond cells of 32 atoms, displaced by 0.06 A (rms of a coordinate)."""
     random, graphs = np.random.default_rng(seed), []
     for _ in range(n):
-        atoms = bulk("C", "diamond", a=3.5607, cubic=True).repeat((2, 2, 1))
-        atoms.positions += random.normal(scale=0.06, size=(32, 3))
-        graphs.append(build_graph(atoms, cutoff))
+        atoms = DIAMOND.supercell(SUPERCELL)
+        atoms.positions += random.normal(scale=0.06, size=atoms.positions.shape)
+        match = DIAMOND.match(atoms)
+        graphs.append(build_graph(atoms, cutoff, match.sites, match.site_type))
     return batch_graphs(graphs)
 
 
 def parse_model(text: str) -> dict[str, Any]:
-    """`painn:n_hidden=32,n_radial=8` as a model specification."""
+    """`bpnn:cutoff=3.5,zetas=[1,2]` as a model specification; values are JSON."""
     name, _, rest = text.partition(":")
-    pairs = [item.split("=", 1) for item in rest.split(",") if item]
+    pairs = [item.split("=", 1) for item in re.split(r",(?=\w+=)", rest) if item]
     return {"name": name} | {key: json.loads(value) for key, value in pairs}
 
 
 def steps(spec: dict[str, Any], arguments: argparse.Namespace) -> tuple[int, dict[str, Callable[[], None]]]:
     """Number of parameters, and one closure a task that works through a batch."""
     torch.manual_seed(0)
-    model = build_model(spec, species=[6], mean_neighbours=45.6)
+    spec = complete_spec(spec, species=[6], mean_neighbours=45.6, crystal=DIAMOND.to_arrays())
+    model = build_model(spec)
     potential = NetworkPotential(model, torch.zeros(1), 1.0, spec).set_precision(getattr(torch, arguments.precision))
     potential = potential.to(arguments.device)
     graph = cells(arguments.batch, model.cutoff).to(arguments.device)

@@ -47,6 +47,10 @@ class AtomicModel(nn.Module):
         """Floating type of the parameters."""
         return next(self.parameters()).dtype
 
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Cast the parameters; an architecture that is only right in float64 stays there."""
+        self.to(dtype)
+
     def species_index(self, graph: Data) -> Tensor:
         """[n_atoms], position of each atom's element in `species`."""
         return self._species_index[graph[keys.NUMBERS]]  # type: ignore[index]

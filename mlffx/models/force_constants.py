@@ -27,6 +27,7 @@ from mlffx.models import clusters
 from mlffx.models.base import MODELS, AtomicModel
 from mlffx.models.radial import segment_sum
 
+SAME_PAIR = 0.3  # A; strain may move the site of a neighbour by this much, which is far less than a bond
 MARGIN = 1.2  # A; neighbours may move apart by this much before the neighbour list loses their bond
 
 
@@ -104,6 +105,9 @@ class ForceConstantModel(AtomicModel):
             draws.append(draw)
         return draws
 
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Stays in float64: the displacements are small differences of positions."""
+
     def _constants(self, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():
             _constant(self, name, array)
@@ -140,17 +144,20 @@ class ForceConstantModel(AtomicModel):
         return features @ self.coefficients
 
     def _lookup(self, graph: Data, edges: Edges, u: Tensor) -> tuple[Tensor, Edges]:
-        """Row of the pair table of every edge whose ideal length is within the range, and those edges."""
+        """Row of the pair table of every edge that is in it, and those edges."""
         ideal = (edges.vectors - (u[edges.sender] - u[edges.receiver])).detach()
-        kept = torch.linalg.vector_norm(ideal, dim=-1) < self.range
-        edges = Edges(edges.sender[kept], edges.receiver[kept], edges.vectors[kept], edges.lengths[kept])
-        centre, neighbour = graph[keys.SITE_TYPE][edges.receiver], graph[keys.SITE_TYPE][edges.sender]
-        # Compare in Cartesian coordinates of the unstrained crystal; a per cent of strain is far below a bond length.
+        kept = (torch.linalg.vector_norm(ideal, dim=-1) < self.range + SAME_PAIR).nonzero().squeeze(-1)
+        centre, neighbour = graph[keys.SITE_TYPE][edges.receiver[kept]], graph[keys.SITE_TYPE][edges.sender[kept]]
+        # Compare in Cartesian coordinates of the unstrained crystal; a per cent of strain is far below a bond length,
+        # but may carry a whole shell across the range.
         distance = torch.cdist(ideal[kept], self.translation)  # type: ignore[arg-type]
         distance += 1e3 * ((centre[:, None] != self.centre) | (neighbour[:, None] != self.neighbour))  # type: ignore[operator]
         nearest, member = distance.min(dim=1)
+        known = nearest < SAME_PAIR
+        kept, member = kept[known], member[known]
+        edges = Edges(edges.sender[kept], edges.receiver[kept], edges.vectors[kept], edges.lengths[kept])
         expected = torch.as_tensor(self.neighbours_per_site, device=u.device)[graph[keys.SITE_TYPE]].sum()
-        if len(member) != int(expected) or (len(nearest) and float(nearest.max()) > 0.3):
+        if len(member) != int(expected):
             raise UserError(
                 f"{len(member)} of {int(expected)} neighbours of the ideal crystal found",
                 "the structure is strained or displaced too far for an expansion about this crystal",

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from mlffx.data import keys
 from mlffx.data.crystal import Crystal
 from mlffx.data.graph import Edges, edges_of, n_graphs
+from mlffx.models.base import AtomicModel
 
 
 class Potential(nn.Module):
@@ -39,7 +40,7 @@ class Potential(nn.Module):
     def set_precision(self, dtype: torch.dtype) -> Potential:
         """Cast the networks; energies, offsets and geometry stay in float64."""
         for child in self.children():
-            child.to(dtype) if not isinstance(child, Potential) else child.set_precision(dtype)
+            child.set_precision(dtype) if isinstance(child, Potential | AtomicModel) else child.to(dtype)
         return self
 
 
@@ -87,4 +88,3 @@ def evaluate(
 
 def _or_zero(gradient: Tensor | None, leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf) if gradient is None else gradient
-

@@ -67,6 +67,6 @@ def load_potential(path: Path) -> Potential:
     for prefix, module in potential.named_modules():
         if isinstance(module, AtomicModel):
             first, _ = next(module.named_parameters())
-            module.to(stored["state"][f"{prefix}.{first}"].dtype)
+            module.set_precision(stored["state"][f"{prefix}.{first}"].dtype)
     potential.load_state_dict(stored["state"])
     return potential.eval()
