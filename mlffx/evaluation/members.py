@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,8 +100,12 @@ def posterior(potential: Potential, n: int, seed: int) -> list[Potential]:
 
 
 def fingerprint(potential: Potential) -> str:
-    """Hash of every parameter: equal for potentials that are the same."""
-    digest = hashlib.sha256(str(type(potential)).encode())
+    """Hash of what a potential is and of every parameter: equal for potentials that are the same."""
+    try:
+        what = json.dumps(potential.spec(), sort_keys=True, default=str)
+    except NotImplementedError:  # a calculator of another package: the same only if it is the same object
+        what = f"{type(potential)} {id(potential)}"
+    digest = hashlib.sha256(what.encode())
     for name, tensor in sorted(potential.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
