@@ -113,14 +113,14 @@
     g.mark.setAttribute("cx", g.x(s.x[i]));
     g.mark.setAttribute("cy", g.y(f));
     g.mark.setAttribute("visibility", "visible");
-    const sigma = s.sigma ? ` ± ${s.sigma[i][m].toFixed(1)}` : "";
+    const bar = o => o.sigma ? ` ± ${o.sigma[i][m].toFixed(1)}` : "";
     const name = s.branch[i] && s.branch[i][m] ? s.branch[i][m] : `mode ${m + 1} of ${s.mean[i].length}`;
     const at = s.at[i] ? `${s.at[i]} ` : "";
     const others = data.series.filter((o, k) => o !== s && shown[k] && o.mean.length === s.mean.length)
-      .map(o => `${o.name} ${o.mean[i][m].toFixed(1)}`).join(", ");
+      .map(o => `${o.name} ${o.mean[i][m].toFixed(1)}${bar(o)}`).join(", ");
     readout.textContent = "";
     const strong = document.createElement("b");
-    strong.textContent = `${f.toFixed(1)}${sigma} cm⁻¹`;
+    strong.textContent = `${f.toFixed(1)}${bar(s)} cm⁻¹`;
     readout.append(`${s.name}, ${name}: `, strong,
       ` (${(f / data.thz).toFixed(2)} THz, ${(f / data.thz * data.mev).toFixed(1)} meV) at q = ${at}(${s.q[i].map(v => v.toFixed(3)).join(", ")})` +
       (others ? `; ${others}` : ""));

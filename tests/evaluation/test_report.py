@@ -1,0 +1,142 @@
+"""The page: self-contained, complete, and alive in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from twin_runs import made_up_spectra
+
+from mlffx.evaluation.comparison import Measured, compare, score_groups
+from mlffx.evaluation.controls import Verdict
+from mlffx.evaluation.report import Page, PageFile, Tile, colours, flatten, with_sigma, write_report
+
+BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+RAMAN = Measured("GAMMA", "LTO", 1332.5, 0.5, "Solin & Ramdas <1970>")
+HARMONIC = Measured("GAMMA", "LTO", 1346.2, 2.1, "Raman plus anharmonic shift")
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    model, low = made_up_spectra("CCSD(T) delta"), made_up_spectra("DFT", 1, 0.95)
+    rows = compare("diamond", model, low, [RAMAN])
+    (tmp_path / "comparison.csv").write_text("material\n")
+    content = Page(
+        title="diamond </script><b>: CCSD(T)",
+        subtitle="four members",
+        tiles=[Tile("CCSD(T)", "1300.0 ± 1.0", "cm-1")],
+        rows=rows,
+        model_name=model.name,
+        low_name=low.name,
+        series=colours([model], low),
+        measured=[RAMAN],
+        harmonic=[HARMONIC],
+        spread_from="ensemble",
+        training=[("data", "diamond")],
+        protocol=list(flatten({"displacement": 0.01, "raw": {"sum rule": 1e-9}})),
+        verdicts=[Verdict("shuffled", "Shuffled differences shift nothing", "pass", "+0.3 ± 1.0 cm-1")],
+        scores=score_groups(rows),
+        warnings=["imaginary mode: TA at X"],
+        files=[PageFile(tmp_path / "comparison.csv")],
+        commands=["python train.py", "python evaluate.py run=RUN"],
+    )
+    write_report(content, tmp_path / "report.html")
+    return tmp_path / "report.html"
+
+
+class Outline(HTMLParser):
+    """Text, and every address the page would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_nothing_is_loaded_from_anywhere(page: Path) -> None:
+    text = page.read_text()
+    found = Outline(text)
+    assert found.addresses and all(a.startswith("data:") for a in found.addresses)
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "") and "https://" not in text
+    assert "url(" not in text and "@import" not in text
+
+
+def test_the_story_is_told_in_order(page: Path) -> None:
+    text = " ".join(Outline(page.read_text()).words)
+    chapters = ("four members", "imaginary mode", "What was trained", "Controls", "Against experiment", "Scores")
+    chapters += ("Dispersion and densities", "Protocol and versions", "How to reproduce")
+    places = [text.index(chapter) for chapter in chapters]
+    assert places == sorted(places)
+    assert "Solin & Ramdas <1970>" in text and "1346.2 ± 2.1" in text and "pass" in text
+
+
+def test_numbers_of_the_figure_are_in_the_page_and_cannot_end_its_script(page: Path) -> None:
+    block = re.search(r'<script type="application/json" id="phonons">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert block is not None
+    data = json.loads(block.group(1))
+    assert [s["name"] for s in data["series"]] == ["CCSD(T) delta", "DFT"]
+    first = data["series"][0]
+    assert len(first["mean"]) == len(first["x"]) == len(first["sigma"]) == 32
+    assert data["series"][1]["sigma"] is None  # one member has none
+    assert data["measured"][0]["places"] == [0.0, 1.5]
+
+
+def test_one_sigma_is_written_as_people_read_it() -> None:
+    assert with_sigma(1367.52, 3.14) == "1367.5 ± 3.1" and with_sigma(800.0, None) == "800.0"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_it_lives_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
+    probe = """<script>
+      const seen = [];
+      window.addEventListener("error", e => seen.push(e.message));
+      window.addEventListener("load", () => {
+        const chart = document.querySelector("svg.chart"), box = chart.getBoundingClientRect();
+        chart.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + 60, clientY: box.top + 60}));
+        document.querySelector("#legend input").click();
+        const left = document.querySelectorAll("svg.chart polyline").length;
+        const wide = document.documentElement.scrollWidth - window.innerWidth;
+        document.title = JSON.stringify({left, wide, readout: document.getElementById("readout").textContent, seen});
+      });
+    </script>"""
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("<style>", probe + "<style>", 1))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    command = [
+        str(BROWSER),
+        *flags,
+        f"--window-size={width},900",
+        f"--user-data-dir={tmp_path / 'browser'}",
+        probed.as_uri(),
+    ]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    found = re.search(r"<title>(\{.*?\})</title>", dom, re.DOTALL)
+    assert found is not None, dom[:500]
+    state = json.loads(found.group(1).replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+    assert state["seen"] == []
+    assert state["left"] == 2 * 3 + 1  # the first series was switched off: two pieces of three modes and a DOS remain
+    assert state["wide"] <= 0  # nothing sticks out at the side
+    assert "cm⁻¹" in state["readout"] and "q =" in state["readout"] and "±" in state["readout"]
+
+
+def test_imaginary_frequencies_stay_in_the_figure(tmp_path: Path) -> None:
+    model = made_up_spectra()
+    soft = replace(model, bands=model.bands - 300)
+    data = Page("t", "s", [], [], soft.name, None, colours([soft], None), [])
+    write_report(data, tmp_path / "r.html")
+    block = re.search(r'id="phonons">(.*?)</script>', (tmp_path / "r.html").read_text(), re.DOTALL)
+    assert block is not None and min(min(row) for row in json.loads(block.group(1))["series"][0]["mean"]) < -250
