@@ -20,7 +20,6 @@ from mlffx.dynamics.trajectory import Schedule, Trajectory
 from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
 
-FARTHEST = 2.0  # A; an atom that far from its site has left the crystal
 CHECKPOINT, STAMP = "checkpoint.npz", "trajectory.json"
 
 
@@ -90,7 +89,6 @@ def run_trajectory(
         elif not equilibrating:
             _store(trajectory, state, mass, sites, schedule)
         if state.step % schedule.checkpoint_every == 0 or state.step == schedule.total_steps:
-            _check(state, sites, schedule)
             _checkpoint(folder, state, engine, files)
         if time.monotonic() - told > 0.5:
             told = time.monotonic()
@@ -150,21 +148,6 @@ def _store(trajectory: Trajectory, state: State, mass: torch.Tensor, sites: torc
         i = step // schedule.snapshot_every - 1
         trajectory.displacements[i] = (state.positions - sites).cpu().numpy()
         trajectory.forces[i] = state.forces.cpu().numpy()
-
-
-def _check(state: State, sites: torch.Tensor, schedule: Schedule) -> None:
-    """A replica that left its crystal would give numbers without a meaning."""
-    moved = (state.positions - sites).norm(dim=-1)
-    bad = ~torch.isfinite(moved) | (moved > FARTHEST)
-    if bool(bad.any()):
-        replica, atom = (int(i) for i in bad.nonzero()[0])
-        far = float(moved[replica, atom])
-        raise UserError(
-            f"replica {replica} left the crystal before step {state.step} (atom {atom}: {far:.1f} A "
-            f"from its site at {schedule.temperature:g} K)",
-            "the potential is not stable there: lower the temperature or the time step, or train on hotter frames",
-            "dynamics",
-        )
 
 
 def _checkpoint(folder: Path, state: State, engine: ReplicaForces, files: dict[str, np.ndarray]) -> None:

@@ -12,8 +12,11 @@ from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.graph import batch_graphs, build_graph, edges_of
+from mlffx.errors import UserError
 from mlffx.potentials.base import Potential, evaluate
 from mlffx.potentials.batched import device_of
+
+FARTHEST = 2.0  # A; an atom that far from its site has left the crystal
 
 
 class ReplicaForces:
@@ -28,6 +31,9 @@ class ReplicaForces:
         supercell: ideal supercell (`Crystal.supercell`); its positions are the sites.
         n_replicas: R.
         skin: A.
+
+    Raises:
+        UserError: when an atom has left its site for good (a diverging potential, too long a time step).
     """
 
     def __init__(self, potential: Potential, supercell: Atoms, n_replicas: int, skin: float = 0.6) -> None:
@@ -43,7 +49,8 @@ class ReplicaForces:
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies [R], eV, and forces [R, n, 3], eV/A, at positions [R, n, 3], A, float64."""
-        if self.reference is None or _longest_move(positions, self.reference) > 0.5 * self.skin:
+        if self.reference is None or not _longest_move(positions, self.reference) <= 0.5 * self.skin:  # also for nan
+            self._check(positions)
             self.renew(positions)
         graph = copy.copy(self._graph)
         graph[keys.POSITIONS] = positions.reshape(-1, 3)
@@ -52,6 +59,18 @@ class ReplicaForces:
         graph[keys.EDGE_IMAGE] = self._graph[keys.EDGE_IMAGE][keep]
         out = evaluate(self.potential, graph)
         return out[keys.ENERGY].detach(), out[keys.FORCES].detach().reshape(positions.shape)
+
+    def _check(self, positions: Tensor) -> None:
+        """A replica that left its crystal would give numbers without a meaning."""
+        moved = np.linalg.norm(positions.detach().cpu().numpy() - self.supercell.positions, axis=-1)
+        bad = np.argwhere(~(moved <= FARTHEST))
+        if len(bad):
+            replica, atom = bad[0]
+            raise UserError(
+                f"replica {replica} left the crystal (atom {atom} is {moved[replica, atom]:.1f} A from its site)",
+                "the potential is not stable there: lower the temperature or the time step, or train on hotter frames",
+                "dynamics",
+            )
 
     def renew(self, positions: Tensor) -> None:
         """Make the neighbour list at these positions [R, n, 3], A."""

@@ -35,6 +35,14 @@ class Spectrum:
     samples: dict[str, np.ndarray] | None = None
     resolution: float = 0.0
 
+    @classmethod
+    def of_lattice(cls, grid: np.ndarray, projected: dict[str, np.ndarray]) -> Spectrum:
+        """A harmonic density of states of `Phonons.dos` (uniform grid, cm-1; element -> states per cm-1), for the
+        measures below; imaginary frequencies are left out."""
+        real = grid >= 0
+        density = {e: np.asarray(d)[real] for e, d in projected.items()}
+        return cls(grid[real], density, {e: float(np.trapezoid(d, grid[real])) / 3 for e, d in density.items()})
+
     @property
     def elements(self) -> tuple[str, ...]:
         return tuple(self.density)

@@ -61,6 +61,14 @@ def test_quantum_averages_of_an_einstein_crystal():
         quantum_averages(sharp, "D", 20.0)
 
 
+def test_a_density_of_states_of_the_lattice_can_be_measured():
+    grid = np.linspace(-20.0, 2000.0, 2021)
+    projected = {"H": np.interp(grid, GRID, peak(900.0)), "Li": np.interp(grid, GRID, peak(300.0, states=6.0))}
+    found = Spectrum.of_lattice(grid, projected)
+    assert found.counts == pytest.approx({"H": 1.0, "Li": 2.0}) and found.grid[0] == 0
+    assert quantum_averages(found, "H", 20.0)["einstein_cm1"] == pytest.approx((900.0, 0.0), abs=0.1)
+
+
 def test_paired_errors_cancel_what_two_runs_share():
     rng = np.random.default_rng(0)
     places = 800 + 20 * rng.standard_normal(200)
