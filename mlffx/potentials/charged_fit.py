@@ -6,12 +6,13 @@ basis of the space the short-range features span over the training structures, w
     |(1 - Q Q^T) W (E - E_electrostatic(charge parameters))|^2
 
 by L-BFGS over the few parameters of the charge model (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). Energies
-are enough; nothing labels a charge. W are Tukey weights from a first round: where displacements are large, the error
-is that of the truncated expansion and not of the charges.
+are enough, forces can join them; nothing labels a charge. W are Tukey weights from a first round: where displacements
+are large, the error is that of the truncated expansion and not of the charges.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from mlffx.data import keys
 from mlffx.data.graph import batch_graphs, edges_of
 from mlffx.errors import UserError
 from mlffx.potentials.charge_aware import ChargeAwarePotential
-from mlffx.potentials.linear_fit import LinearFit, energy_design, fit_linear
+from mlffx.potentials.linear_fit import LinearFit, energy_design, fit_linear, force_design
 from mlffx.potentials.network import NetworkPotential
 
 INDEPENDENT = 1e-7  # singular values below this fraction of the largest are collinear features
@@ -38,7 +39,7 @@ class ChargedFit:
     Attributes:
         linear: the short-range part; `linear.leave_one_out` are the errors of the whole, eV per structure.
         initial_error, projected_error: root mean square of what the short-range part cannot describe before and after
-            the charges were fitted, eV per structure.
+            the charges were fitted, eV per structure (forces counted with their weight).
         evaluations: of the electrostatic energies of all structures.
     """
 
@@ -52,15 +53,19 @@ def fit_charged(
     potential: ChargeAwarePotential,
     graphs: Sequence[Data],
     energies: np.ndarray,
+    forces: np.ndarray | None = None,
+    force_weight: float = 1.0,
     robust: bool = True,
-    iterations: int = 60,
+    iterations: int = 40,
 ) -> ChargedFit:
-    """Fit charge model and short-range coefficients to energies and store both in the potential.
+    """Fit charge model and short-range coefficients to energies (and forces), and store both in the potential.
 
     Args:
-        potential: a network that is linear in its `coefficients` (force constants) with any charge model.
-        graphs: training structures.
+        potential: a network that is linear in its coefficients (force constants) with any charge model.
+        graphs: training structures, with edges out to `potential.cutoff`.
         energies: [n_structures], eV.
+        forces: [3 * n_atoms of all structures], eV/A, or None.
+        force_weight: weight of a force component (eV/A) against the energy of a structure (eV), as in `fit_linear`.
         robust: Tukey weights on the energies.
         iterations: of L-BFGS in each of the two rounds.
 
@@ -68,28 +73,41 @@ def fit_charged(
         UserError: where the short-range part is not linear.
     """
     network, charged = potential.short_range, potential.electrostatics
-    if not isinstance(network, NetworkPotential) or not hasattr(network.model, "coefficients"):
+    if not isinstance(network, NetworkPotential) or not hasattr(network.model, "set_coefficients"):
         raise UserError(
             "the closed-form fit needs a short-range part that is linear in its parameters",
             "set model=force_constants, or train by gradients",
             "model",
         )
-    sizes = np.array([graph.num_nodes for graph in graphs])
+    sizes = np.array([graph.num_nodes for graph in graphs], dtype=float)
     design = energy_design(network.model.describe, graphs)
+    force_rows = None if forces is None else force_design(network.model.describe, graphs)
     batches = [batch_graphs(graphs[k : k + CHUNK]) for k in range(0, len(graphs), CHUNK)]
-    electrostatic = _Electrostatic(potential, batches)
-    labels = torch.as_tensor(energies, dtype=torch.float64)
-    weights = np.ones(len(graphs))
+    electrostatic = _Electrostatic(potential, batches, forces is not None)
+    labels = torch.as_tensor(np.concatenate([energies, [] if forces is None else np.ravel(forces)]))
+    columns = np.column_stack([design, sizes])
+    if force_rows is not None:
+        columns = np.concatenate([columns, np.column_stack([force_rows, np.zeros(len(force_rows))])])
+    n, weights = len(graphs), np.ones(len(graphs))
     history: list[float] = []
     for _ in range(2 if robust else 1):
-        root = np.sqrt(weights)
-        basis = _span(np.column_stack([design, sizes]) * root[:, None])
-        history += _minimise(electrostatic, labels, torch.as_tensor(root), basis, iterations)
-        remaining = energies - electrostatic.energies().numpy()
-        linear = fit_linear(design, remaining, sizes, robust=robust)
+        root = np.concatenate([np.sqrt(weights), np.full(len(labels) - n, force_weight)])
+        history += _minimise(
+            electrostatic, labels, torch.as_tensor(root), _span(columns * root[:, None]), n, iterations
+        )
+        remaining = (labels - electrostatic.labels()).numpy()
+        linear = fit_linear(
+            design,
+            remaining[:n],
+            sizes,
+            force_rows=force_rows,
+            forces=None if forces is None else remaining[n:],
+            force_weight=force_weight,
+            robust=robust,
+        )
         weights = linear.weights
+    network.model.set_coefficients(linear.coefficients, linear.spread)  # type: ignore[operator]
     with torch.no_grad():
-        network.model.coefficients.copy_(torch.as_tensor(linear.coefficients))  # type: ignore[operator, union-attr]
         network.scale.fill_(1.0)  # type: ignore[operator]
         network.offsets.fill_(linear.offset)  # type: ignore[operator]
     charged.zero_grad(set_to_none=True)
@@ -97,43 +115,55 @@ def fit_charged(
 
 
 class _Electrostatic:
-    """Electrostatic energies of all training structures and the gradient of a weighted sum of them, batch by batch."""
+    """Electrostatic energies (and forces) of all training structures, and the gradient of a weighted sum of them.
 
-    def __init__(self, potential: ChargeAwarePotential, batches: list[Data]) -> None:
-        self.model = potential.electrostatics
-        self.inputs = []
-        with torch.no_grad():
-            for batch in batches:
-                edges = edges_of(batch)
-                network = potential.short_range
-                out = network(batch, edges.within(network.cutoff)) if self.model.needs_features else {}
-                self.inputs.append((batch, edges, out.get(keys.FEATURES)))
+    One batch's graph is in memory at a time.
+    """
 
-    def energies(self) -> Tensor:
-        """[n_structures], eV."""
-        with torch.no_grad():
-            return torch.cat([self.model(*inputs)[keys.ENERGY] for inputs in self.inputs])
+    def __init__(self, potential: ChargeAwarePotential, batches: list[Data], with_forces: bool) -> None:
+        self.model, self.network = potential.electrostatics, potential.short_range
+        self.batches, self.with_forces = batches, with_forces
 
-    def backward(self, slopes: Tensor) -> None:
-        """Accumulate d(slopes . energies) in the parameters' gradients; one batch's graph in memory at a time."""
-        start = 0
-        for inputs in self.inputs:
-            energy = self.model(*inputs)[keys.ENERGY]
-            (energy @ slopes[start : start + len(energy)]).backward()  # type: ignore[no-untyped-call]
-            start += len(energy)
+    def _evaluate(self, batch: Data, create_graph: bool) -> tuple[Tensor, Tensor]:
+        """Energies [n_graphs] and forces [3 n_atoms] (empty without)."""
+        moved = copy.copy(batch)
+        moved[keys.POSITIONS] = batch[keys.POSITIONS].detach().requires_grad_(self.with_forces)
+        edges = edges_of(moved)
+        out = self.network(moved, edges.within(self.network.cutoff)) if self.model.needs_features else {}
+        energy = self.model(moved, edges, out.get(keys.FEATURES))[keys.ENERGY]
+        if not self.with_forces or not energy.requires_grad:
+            return energy, energy.new_zeros(batch[keys.POSITIONS].numel() if self.with_forces else 0)
+        (slope,) = torch.autograd.grad(energy.sum(), moved[keys.POSITIONS], create_graph=create_graph)
+        return energy, -slope.reshape(-1)
+
+    def labels(self) -> Tensor:
+        """Energies of all structures, then forces: [n_structures + 3 n_atoms]."""
+        with torch.set_grad_enabled(self.with_forces):
+            results = [[part.detach() for part in self._evaluate(batch, False)] for batch in self.batches]
+        return torch.cat([energy for energy, _ in results] + [forces for _, forces in results])
+
+    def backward(self, slopes: Tensor, n: int) -> None:
+        """Accumulate d(slopes . labels) in the parameters' gradients; the first n slopes are of energies."""
+        graph, component = 0, n
+        for batch in self.batches:
+            energy, forces = self._evaluate(batch, True)
+            total = energy @ slopes[graph : graph + len(energy)]
+            total = total + forces @ slopes[component : component + len(forces)]
+            total.backward()  # type: ignore[no-untyped-call]
+            graph, component = graph + len(energy), component + len(forces)
 
 
 def _minimise(
-    electrostatic: _Electrostatic, labels: Tensor, root: Tensor, basis: Tensor, iterations: int
+    electrostatic: _Electrostatic, labels: Tensor, root: Tensor, basis: Tensor, n: int, iterations: int
 ) -> list[float]:
-    """L-BFGS over the parameters of the charge model; root-mean-square projected error of every evaluation, eV."""
+    """L-BFGS over the parameters of the charge model; projected error of every evaluation, eV per structure."""
     parameters = [p for p in electrostatic.model.parameters() if p.requires_grad]
     history: list[float] = []
 
     def residual() -> Tensor:
-        weighted = root * (labels - electrostatic.energies())
+        weighted = root * (labels - electrostatic.labels())
         rest = weighted - basis @ (basis.T @ weighted)
-        history.append(float(rest.square().mean().sqrt()))
+        history.append(float((rest.square().sum() / n).sqrt()))
         return rest
 
     first = residual()
@@ -147,7 +177,7 @@ def _minimise(
     def closure() -> float:
         optimiser.zero_grad()
         rest = residual()
-        electrostatic.backward(-2 / unit * root * rest)
+        electrostatic.backward(-2 / unit * root * rest, n)
         return float(rest.square().sum()) / unit
 
     step: Callable[[Callable[[], float]], object] = optimiser.step  # type: ignore[assignment]

@@ -22,6 +22,7 @@ CELL = conventional_matrix(LIH, 2)
 SHORT = 3.6  # A, third neighbours
 RIGID = {"charge": 0.52, "repulsion": {"unlike": (75.0, 0.33), "anion": (30.0, 0.4)}}
 TRUNCATED = {"name": "force_constants", "species": [1, 3], "crystal": LIH.to_arrays(), "cutoff": SHORT}
+TRUNCATED |= {"anharmonic_cutoff": 3.0}
 
 
 def frames(matrix, n: int, amplitude: float, seed: int, cutoff: float) -> list:
