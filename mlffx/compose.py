@@ -1,4 +1,4 @@
-"""Between Hydra and the package: compose a configuration, tell mistakes in one line, and derive the base's configuration."""
+"""Between Hydra and the package: compose a configuration, tell mistakes in one line, derive that of the base."""
 
 from __future__ import annotations
 

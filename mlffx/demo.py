@@ -1,4 +1,4 @@
-"""`make demo`: the main job with its defaults, on the paper's data where it is at hand and on the analytic twin elsewhere."""
+"""`make demo`: the main job with its defaults, on the paper's data where it is at hand, else on the analytic twin."""
 
 from __future__ import annotations
 

@@ -53,7 +53,8 @@ class Registry(Generic[T]):
         valid = self.options(name)
         for key in options:
             if key not in valid:
-                raise UserError(f"{self.group} '{name}' has no option '{key}'", nearest(key, valid), f"{self.group}.{key}")
+                where = f"{self.group}.{key}"
+                raise UserError(f"{self.group} '{name}' has no option '{key}'", nearest(key, valid), where)
         missing = [k for k, p in valid.items() if p.default is p.empty and k not in options]
         if missing:
             raise UserError(f"{self.group} '{name}' needs {', '.join(missing)}", where=self.group)

@@ -39,6 +39,10 @@ class Experiment:
         """Values at labelled points of one isotope."""
         return [m for m in self.labelled if m.isotope == isotope]
 
+    def drawn(self, isotope: str) -> list[Measured]:
+        """All values of one isotope, for a dispersion."""
+        return [m for m in self.labelled + self.elsewhere if m.isotope == isotope]
+
     def isotopes(self) -> list[str]:
         """Isotopic compositions with values at labelled points, natural first."""
         found = dict.fromkeys(m.isotope for m in self.labelled)

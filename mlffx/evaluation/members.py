@@ -7,13 +7,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
-from mlffx.potentials.build import load_potential
 from mlffx.potentials.readout import ReadoutPotential
 from mlffx.potentials.sum import SumPotential
-
-CHECKPOINT = Path("checkpoints") / "best.ckpt"
+from mlffx.training.run_directory import load_members
 
 
 @dataclass(frozen=True)
@@ -51,25 +48,6 @@ def base_of(potential: Potential) -> Potential | None:
     if isinstance(potential, SumPotential):
         return dict(potential.terms.items()).get("base")  # type: ignore[return-value]
     return potential.base if isinstance(potential, ReadoutPotential) else None
-
-
-def load_members(run_dir: Path) -> list[Potential]:
-    """Potentials of `run_dir/members/*/checkpoints/best.ckpt`, or the single one of `run_dir/checkpoints/best.ckpt`.
-
-    Raises:
-        UserError: for a directory that is no run, or a checkpoint that cannot be read.
-    """
-    run_dir = Path(run_dir)
-    if not run_dir.is_dir():
-        raise UserError("no such run directory", "train first, or check the path", f"run={run_dir}")
-    folders = [f for f in (run_dir / "members").glob("*") if f.is_dir() and f.name.isdigit()]
-    paths = [folder / CHECKPOINT for folder in sorted(folders, key=lambda f: int(f.name))]
-    finished = [p for p in paths if p.is_file()]
-    if paths and not finished:
-        raise UserError("no member of the ensemble has a checkpoint", "resume=RUN_DIR finishes it", run_dir)
-    if not paths and not (run_dir / CHECKPOINT).is_file():
-        raise UserError("no checkpoint in this directory", "is it a run directory? has it finished an epoch?", run_dir)
-    return [load_potential(p) for p in (finished or [run_dir / CHECKPOINT])]
 
 
 def gather(run_dir: Path, n_samples: int = 16, seed: int = 0, resampled: bool = False) -> Members:

@@ -95,8 +95,7 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
 def write_figures(e: Evaluation) -> list[PageFigure]:
     """PDF and PNG of each figure beside the numbers; returns those for the report (its dispersion is interactive)."""
     out = e.directory / "figures"
-    measured = [*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere]
-    drawn = dispersion(e.model, e.low_level, measured, e.title, e.truth)
+    drawn = dispersion(e.model, e.low_level, e.experiment.drawn(e.model.isotope), e.title, e.truth)
     style.save(drawn, e.directory / "dispersion")
     pages: list[PageFigure] = []
 
@@ -104,6 +103,11 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
         paths = style.save(figure, out / name)
         pages.append(PageFigure(title, caption, paths[1], round(95 * figure.get_figwidth())))
 
+    for isotope, (model, low) in e.isotopes.items():
+        if model.grid.size:
+            title = f"{e.material} ({isotope}): {model.name}"
+            figure = dispersion(model, low, e.experiment.drawn(isotope), title)
+            add(f"dispersion_{isotope}", f"Dispersion of {isotope}", "The same force constants, other masses.", figure)
     if e.low_level is not None:
         moved = shifts(e.model, e.low_level)
         caption = f"Model minus {e.low_level.name}, member by member, so that what both share cancels."
@@ -126,7 +130,7 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
         model_name=e.model.name,
         low_name=e.low_name,
         series=colours([e.model], e.low_level, e.truth),
-        measured=[*e.experiment.labelled_for(e.model.isotope), *e.experiment.elsewhere],
+        measured=e.experiment.drawn(e.model.isotope),
         training=_training(e),
         exact=e.truth,
         spread_from=e.members.kind,
@@ -221,7 +225,7 @@ def _fit(e: Evaluation) -> str:
     if potential.kind != "delta":
         return potential.kind
     closed = e.settings.model["name"] == "force_constants"
-    return f"delta on {e.low_name}, " + ("linear least squares" if closed else f"fitted by {potential.fit}")
+    return f"delta on {e.low_name}, " + ("linear least squares" if closed else f"fitted by {e.settings.delta.fit}")
 
 
 def _notes(e: Evaluation) -> list[str]:

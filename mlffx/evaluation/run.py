@@ -135,13 +135,14 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
     model = spectra(run_name(settings), high_constants, phonons, track, nac)
     low_name = task.low or task.dataset.low
     low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track, low_nac)
-    placed = place(
-        [m for m in measured.labelled + measured.elsewhere if m.isotope == model.isotope], model.path, crystal
-    )
+    measured = replace(measured, elsewhere=place(measured.elsewhere, model.path, crystal))
+    with_dos = {m.isotope for m in measured.elsewhere}  # isotopes that get a figure of their own
     others = {
         isotope: (
-            spectra(model.name, high_constants, masses, track, nac, density_of_states=False),
-            None if low is None else spectra(low.name, low_constants or [], masses, track, low_nac, False),
+            spectra(model.name, high_constants, masses, track, nac, isotope in with_dos),
+            None
+            if low is None
+            else spectra(low.name, low_constants or [], masses, track, low_nac, isotope in with_dos),
         )
         for isotope, masses in _other_isotopes(measured, model.isotope, phonons).items()
     }
@@ -163,7 +164,7 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
         members=members,
         rows=rows,
         scores=score_groups(rows),
-        experiment=replace(measured, elsewhere=[m for m in placed if m not in measured.labelled]),
+        experiment=measured,
         residuals=_residuals(members, bases, task, settings, track),
         protocol=outputs.protocol(average, phonons, members, differs),
         warnings=nac_notes,
@@ -199,7 +200,7 @@ def run_name(settings: TrainSettings) -> str:
     parts.append(potential.kind.replace("_", "-"))
     model = str(settings.model["name"]).replace("_", " ")
     if potential.kind == "delta" and model != "force constants":
-        parts.append(f"({model}, {potential.fit})")
+        parts.append(f"({model}, {settings.delta.fit})")
     else:
         parts.append(f"({model})")
     return " ".join(parts)

@@ -8,7 +8,7 @@ operation on monomials by least squares on random points, the invariants as eige
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -35,7 +35,8 @@ class Symmetry:
 
     @classmethod
     def of(cls, crystal: Crystal) -> Symmetry:
-        found = spglib.get_symmetry((crystal.cell, crystal.scaled_positions, crystal.numbers), symprec=TOLERANCE)
+        structure = (crystal.cell, crystal.scaled_positions, crystal.numbers)
+        found = spglib.get_symmetry(structure, symprec=TOLERANCE)  # type: ignore[arg-type]  # arrays do
         if found is None:
             raise UserError("no symmetry found", "check data.crystal", "data.crystal")
         to_cartesian, to_fraction = crystal.cell.T, np.linalg.inv(crystal.cell.T)
@@ -195,7 +196,7 @@ _CORNERS = np.stack(np.meshgrid([0, 1, -1], [0, 1, -1], [0, 1, -1], indexing="ij
 
 
 def invariant_tensors(orbit: PairOrbit) -> np.ndarray:
-    """Basis [n, 3, 3] of the force-constant matrices Phi_ij the representative pair may have: S Phi S^T = Phi, or Phi^T."""
+    """Basis [n, 3, 3] of the matrices Phi_ij the representative pair may have: S Phi S^T = Phi, or Phi^T if swapped."""
     projector = np.zeros((9, 9))
     transpose = np.arange(9).reshape(3, 3).T.reshape(-1)
     for rotation, swap in orbit.stabiliser:
@@ -215,7 +216,7 @@ def monomial_exponents(dimension: int, degree: int) -> np.ndarray:
     return np.array(rows)
 
 
-def invariant_polynomials(exponents: np.ndarray, actions: list[Callable[[np.ndarray], np.ndarray]]) -> np.ndarray:
+def invariant_polynomials(exponents: np.ndarray, actions: Sequence[Callable[[np.ndarray], np.ndarray]]) -> np.ndarray:
     """Polynomials in the given monomials unchanged by every linear map in `actions`: coefficients [n, m]."""
     points = np.random.default_rng(0).normal(size=(3 * len(exponents), exponents.shape[1]))
     plain = np.linalg.pinv(monomials(exponents, points))

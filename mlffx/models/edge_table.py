@@ -69,7 +69,7 @@ class EdgeTable:
             sender,
             slots_of.unflatten(0, (n_atoms, n_sent)),
             y,
-            basis(lengths).to(dtype).unflatten(0, (n_atoms, n_slots)),
+            basis(lengths.to(dtype)).unflatten(0, (n_atoms, n_slots)),
         )
 
     def gather(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Force constants as a model: a polynomial of the displacements with every symmetry of the crystal, linear in its parameters.
+"""Force constants as a model: a polynomial of the displacements with every symmetry of the crystal.
 
     E = 1/2 sum_(i<-j) u_i . Phi_ij (u_j - u_i) + 1/2 sum_bonds P(u_j - u_i) + sum_angles Q(u_j - u_i, u_k - u_i)
 
-Second order (Phi) for all pairs within `cutoff`, third and fourth order (P, Q) for bonds within `anharmonic_cutoff`. The
+Second order (Phi) for all pairs within `cutoff`, third and fourth (P, Q) for bonds within `anharmonic_cutoff`. The
 translational sum rule holds by construction. This is the smoothest potential the labels allow, and the judge of every
 network. Theory: Leibfried and Ludwig, Solid State Phys. 12, 275 (1961); invariants in `mlffx.models.clusters`.
 """
@@ -47,6 +47,13 @@ class ForceConstantModel(AtomicModel):
     """
 
     needs_sites = True
+    orbit: Tensor
+    centre: Tensor
+    neighbour: Tensor
+    translation: Tensor
+    rotation: Tensor
+    reversed: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -83,25 +90,25 @@ class ForceConstantModel(AtomicModel):
         bonds = np.flatnonzero([orbits[k].length < near for k in table.orbit])
         angles = clusters.angle_orbits(table, bonds, symmetry) if three_body else []
         self.angles = nn.ModuleList(_Angles(orbit, order) for orbit in angles for order in orders)
-        self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])
+        self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])  # type: ignore[arg-type]
         self.coefficients = nn.Parameter(torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(self.n_features, self.n_features, dtype=torch.float64))
 
     def set_coefficients(self, coefficients: np.ndarray, spread: np.ndarray) -> None:
         """Store a least-squares solution and the square root of its covariance."""
         self.coefficients.data.copy_(torch.as_tensor(coefficients))
-        self.spread.copy_(torch.as_tensor(spread))  # type: ignore[operator]
+        self.spread.copy_(torch.as_tensor(spread))
 
     def posterior_draws(self, n: int, seed: int) -> list[ForceConstantModel]:
         """Copies with coefficients drawn from the posterior; empty if the model was not fitted by least squares."""
-        if not bool(self.spread.any()):  # type: ignore[operator]
+        if not bool(self.spread.any()):
             return []
         generator = torch.Generator().manual_seed(seed)
         draws = []
         for _ in range(n):
             draw = copy.deepcopy(self)
             normal = torch.randn(self.n_features, generator=generator, dtype=torch.float64)
-            draw.coefficients.data += self.spread @ normal  # type: ignore[operator]
+            draw.coefficients.data += self.spread @ normal
             draws.append(draw)
         return draws
 
@@ -115,7 +122,7 @@ class ForceConstantModel(AtomicModel):
     @property
     def neighbours_per_site(self) -> np.ndarray:
         """Sites within the range of each basis atom."""
-        return np.bincount(self.centre.cpu().numpy(), minlength=self.crystal.n_basis)  # type: ignore[operator]
+        return np.bincount(self.centre.cpu().numpy(), minlength=self.crystal.n_basis)
 
     def describe(self, graph: Data, edges: Edges) -> Tensor:
         if keys.SITES not in graph:
@@ -123,18 +130,18 @@ class ForceConstantModel(AtomicModel):
         u = graph[keys.POSITIONS] - graph[keys.SITES]
         u = u.to(torch.float64)
         member, edges = self._lookup(graph, edges, u)
-        rotation = self.rotation[member]  # type: ignore[index]
+        rotation = self.rotation[member]
         relative = torch.einsum("eba,eb->ea", rotation, u[edges.sender] - u[edges.receiver])
         absolute = torch.einsum("eba,eb->ea", rotation, u[edges.receiver])
-        swapped = self.reversed[member].unsqueeze(-1)  # type: ignore[index]
-        orbit = self.orbit[member]  # type: ignore[index]
+        swapped = self.reversed[member].unsqueeze(-1)
+        orbit = self.orbit[member]
         features = [segment_sum(self.harmonic(absolute, relative, swapped, orbit), edges.receiver, len(u))]
         along = torch.where(swapped, -relative, relative)
         for bond in self.bonds:
             mine = orbit == bond.orbit
             features.append(segment_sum(bond(along[mine]), edges.receiver[mine], len(u)))
         if len(self.angles):
-            bond_of = torch.full((len(u), len(self.orbit)), -1, dtype=torch.int64, device=u.device)  # type: ignore[arg-type]
+            bond_of = torch.full((len(u), len(self.orbit)), -1, dtype=torch.int64, device=u.device)
             bond_of[edges.receiver, member] = torch.arange(len(member), device=u.device)
             difference = u[edges.sender] - u[edges.receiver]
             features += [angle(difference, bond_of, edges.receiver) for angle in self.angles]
@@ -150,8 +157,8 @@ class ForceConstantModel(AtomicModel):
         centre, neighbour = graph[keys.SITE_TYPE][edges.receiver[kept]], graph[keys.SITE_TYPE][edges.sender[kept]]
         # Compare in Cartesian coordinates of the unstrained crystal; a per cent of strain is far below a bond length,
         # but may carry a whole shell across the range.
-        distance = torch.cdist(ideal[kept], self.translation)  # type: ignore[arg-type]
-        distance += 1e3 * ((centre[:, None] != self.centre) | (neighbour[:, None] != self.neighbour))  # type: ignore[operator]
+        distance = torch.cdist(ideal[kept], self.translation)
+        distance += 1e3 * ((centre[:, None] != self.centre) | (neighbour[:, None] != self.neighbour))
         nearest, member = distance.min(dim=1)
         known = nearest < SAME_PAIR
         kept, member = kept[known], member[known]
@@ -169,6 +176,10 @@ class ForceConstantModel(AtomicModel):
 class _Harmonic(nn.Module):
     """1/2 u_i . B (u_j - u_i) for every free element B of the force-constant matrices."""
 
+    tensors: Tensor
+    owner: Tensor
+    combinations: Tensor
+
     def __init__(self, crystal: Crystal, orbits: list[clusters.PairOrbit], table: clusters.PairTable) -> None:
         super().__init__()
         tensors = [clusters.invariant_tensors(orbit) for orbit in orbits]
@@ -176,18 +187,21 @@ class _Harmonic(nn.Module):
         _constant(self, "tensors", np.concatenate(tensors))
         _constant(self, "owner", owner)
         _constant(self, "combinations", _rigid(crystal, np.concatenate(tensors), owner, table))
-        self.n = self.combinations.shape[1]  # type: ignore[union-attr]
+        self.n = self.combinations.shape[1]
 
     def forward(self, absolute: Tensor, relative: Tensor, swapped: Tensor, orbit: Tensor) -> Tensor:
         """[n_edges, 3] twice, [n_edges, 1], [n_edges] -> [n_edges, n]."""
         left, right = torch.where(swapped, relative, absolute), torch.where(swapped, absolute, relative)
         values = 0.5 * torch.einsum("ea,pab,eb->ep", left, self.tensors, right)
-        values = values * (orbit[:, None] == self.owner[None])  # type: ignore[index]
+        values = values * (orbit[:, None] == self.owner[None])
         return values @ self.combinations
 
 
 class _Bonds(nn.Module):
     """Invariant polynomials of one order of the relative displacement along the bonds of one orbit."""
+
+    exponents: Tensor
+    polynomials: Tensor
 
     def __init__(self, number: int, orbit: clusters.PairOrbit, order: int) -> None:
         super().__init__()
@@ -196,14 +210,20 @@ class _Bonds(nn.Module):
         actions = [lambda x, s=s, swap=swap: (-x if swap else x) @ s.T for s, swap in orbit.stabiliser]
         _constant(self, "exponents", exponents)
         _constant(self, "polynomials", clusters.invariant_polynomials(exponents, actions))
-        self.n = len(self.polynomials)  # type: ignore[arg-type]
+        self.n = len(self.polynomials)
 
     def forward(self, x: Tensor) -> Tensor:
-        return 0.5 * _monomials(x, self.exponents) @ self.polynomials.T  # type: ignore[arg-type, union-attr]
+        return 0.5 * _monomials(x, self.exponents) @ self.polynomials.T
 
 
 class _Angles(nn.Module):
     """Invariant polynomials of one order in the relative displacements of two bonds that share an atom."""
+
+    exponents: Tensor
+    polynomials: Tensor
+    first: Tensor
+    second: Tensor
+    rotations: Tensor
 
     def __init__(self, orbit: clusters.AngleOrbit, order: int) -> None:
         super().__init__()
@@ -220,16 +240,16 @@ class _Angles(nn.Module):
         _constant(self, "first", orbit.first)
         _constant(self, "second", orbit.second)
         _constant(self, "rotations", orbit.rotations)
-        self.n = len(self.polynomials)  # type: ignore[arg-type]
+        self.n = len(self.polynomials)
 
     def forward(self, difference: Tensor, bond_of: Tensor, receiver: Tensor) -> Tensor:
         """[n_edges, 3], [n_atoms, n_members], [n_edges] -> [n_atoms, n]."""
         one, two = bond_of[:, self.first], bond_of[:, self.second]  # [n_atoms, n_angles]
         present = (one >= 0) & (two >= 0)
-        rotation = self.rotations.expand(len(bond_of), -1, -1, -1)[present]  # type: ignore[operator]
+        rotation = self.rotations.expand(len(bond_of), -1, -1, -1)[present]
         pair = torch.stack([difference[one[present]], difference[two[present]]], dim=1)
         x = torch.einsum("nba,nkb->nka", rotation, pair).reshape(-1, 6)
-        values = _monomials(x, self.exponents) @ self.polynomials.T  # type: ignore[arg-type, union-attr]
+        values = _monomials(x, self.exponents) @ self.polynomials.T
         return segment_sum(values, receiver[one[present]], len(bond_of))
 
 
@@ -239,7 +259,7 @@ def _constant(module: nn.Module, name: str, array: np.ndarray) -> None:
 
 
 def _monomials(x: Tensor, exponents: Tensor) -> Tensor:
-    """Products of powers, [n, d] and [m, d] -> [n, m], without pow(x, 0), whose second derivative at zero is undefined."""
+    """Products of powers, [n, d] and [m, d] -> [n, m]; no pow(x, 0), whose second derivative at zero is undefined."""
     powers = [torch.ones_like(x)]
     for _ in range(int(exponents.max())):
         powers.append(powers[-1] * x)

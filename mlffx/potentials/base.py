@@ -54,7 +54,7 @@ def evaluate(
         graph: a batch (`batch_graphs`).
         forces: also FORCES = -dE/dr, [n_atoms, 3], eV/A.
         stress: also STRESS = (1/V) dE/d(strain), [n_graphs, 3, 3], eV/A^3, symmetric; positive means that the cell
-            pulls inwards (tension), the sign of ASE. Strain moves cell, positions and ideal sites alike: x -> x (1 + e).
+            pulls inwards (tension), the sign of ASE. Strain moves cell, positions and sites alike: x -> x (1 + e).
         create_graph: keep the graph of the derivatives (training on forces, Hessians).
     """
     if not (forces or stress):

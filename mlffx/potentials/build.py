@@ -12,6 +12,7 @@ from mlffx.errors import UserError
 from mlffx.models.base import AtomicModel
 from mlffx.potentials.analytic import ValencePotential
 from mlffx.potentials.base import Potential
+from mlffx.potentials.calculator import CalculatorPotential
 from mlffx.potentials.charge_aware import ChargeAwarePotential
 from mlffx.potentials.harmonic import HarmonicPotential
 from mlffx.potentials.ionic_twin import IonicTwin
@@ -24,6 +25,7 @@ FORMAT_VERSION = 1
 KINDS: dict[str, Callable[[dict[str, Any]], Potential]] = {
     "network": NetworkPotential.from_spec,
     "analytic": ValencePotential.from_spec,
+    "calculator": CalculatorPotential.from_spec,
     "readout": ReadoutPotential.from_spec,
     "charge_aware": ChargeAwarePotential.from_spec,
     "harmonic": HarmonicPotential.from_spec,
@@ -63,10 +65,14 @@ def load_potential(path: Path) -> Potential:
         ) from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT_VERSION:
         raise UserError("not a checkpoint of this version of mlffx", "evaluate with the version that wrote it", path)
-    potential = build_potential(stored["spec"])
-    for prefix, module in potential.named_modules():
-        if isinstance(module, AtomicModel):
-            first, _ = next(module.named_parameters())
-            module.set_precision(stored["state"][f"{prefix}.{first}"].dtype)
-    potential.load_state_dict(stored["state"])
+    try:
+        potential = build_potential(stored["spec"])
+        for prefix, module in potential.named_modules():
+            if isinstance(module, AtomicModel):
+                first, _ = next(module.named_parameters())
+                module.set_precision(stored["state"][f"{prefix}.{first}"].dtype)
+        potential.load_state_dict(stored["state"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"does not fit this version of mlffx ({reason})", "train again", path) from error
     return potential.eval()

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from mlffx.data import keys
-from mlffx.data.graph import Edges, batch_graphs, edges_of, n_graphs, sum_by_graph
+from mlffx.data.graph import Edges, batch_graphs, edges_of, sum_by_graph
 
 Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms, n_features]
 
-RIDGES = np.logspace(-12, 2, 57)
+RIDGES = np.logspace(-9, 2, 45)  # relative to the largest eigenvalue
+REWEIGHTINGS = 8
 TOLERATED = 1.05  # of the lowest mean square error: the strongest ridge that is not clearly worse
 TUKEY = 4.685  # 95 % efficiency for normal residuals
 
@@ -49,7 +50,7 @@ class LinearFit:
 
     @property
     def spread(self) -> np.ndarray:
-        """Square root of the covariance, [n_features, n_features]: coefficients + spread @ normal is a posterior draw."""
+        """Root of the covariance, [n_features, n_features]: coefficients + spread @ normal is a posterior draw."""
         values, vectors = np.linalg.eigh(self.covariance)
         return vectors * np.sqrt(np.clip(values, 0, None))
 
@@ -70,7 +71,7 @@ def energy_design(describe: Describe, graphs: Sequence[Data], chunk: int = 20) -
 
 
 def force_design(describe: Describe, graphs: Sequence[Data], chunk: int = 20) -> np.ndarray:
-    """Minus the gradient of the summed features, [n_atoms of all structures * 3, n_features], one backward a feature."""
+    """Minus the gradient of the summed features, [3 n_atoms of all structures, n_features]; a backward each."""
     rows = []
     for start in range(0, len(graphs), chunk):
         batch = batch_graphs(graphs[start : start + chunk])
@@ -110,13 +111,13 @@ def fit_linear(
     extra = None if force_rows is None else force_weight * force_rows / scale
     target = None if forces is None else force_weight * np.asarray(forces)
     weights = np.ones(len(energies))
-    for _ in range(8 if robust else 1):
-        solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
+    solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
+    for _ in range(REWEIGHTINGS if robust else 0):
+        # The ridge stays the one chosen with every label in: weighing down what does not fit would else always pay.
         residuals = solution[2]
         spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals))) + 1e-12
-        if not robust:
-            break
         previous, weights = weights, np.clip(1 - (residuals / (TUKEY * spread)) ** 2, 0, None) ** 2
+        solution = _solve(x, energies, n_atoms, weights, extra, target, solution[4])
         if np.abs(weights - previous).max() < 1e-3:
             break
     c, offset, loo, covariance, best, dof = solution
@@ -133,7 +134,7 @@ def _solve(
     target: np.ndarray | None,
     ridge: float | None,
 ) -> tuple[np.ndarray, float, np.ndarray, np.ndarray, float, float]:
-    """One weighted ridge solution: coefficients, offset, leave-one-out residuals, covariance, ridge, degrees of freedom.
+    """One weighted ridge solution: coefficients, offset, leave-one-out residuals, covariance, ridge, parameters.
 
     The unpenalised offset is projected out first; leverages refer to the energies.
     """

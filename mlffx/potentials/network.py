@@ -25,6 +25,9 @@ class NetworkPotential(Potential):
         model_spec: `{"name": ..., **options}` the model was built from.
     """
 
+    offsets: Tensor
+    scale: Tensor
+
     def __init__(self, model: AtomicModel, offsets: Tensor, scale: float, model_spec: dict[str, Any]) -> None:
         super().__init__()
         self.model, self.model_spec = model, model_spec
@@ -35,7 +38,9 @@ class NetworkPotential(Potential):
 
     def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
         out: dict[str, Any] = dict(self.model(graph, edges))
-        per_atom = out[keys.ATOMIC_ENERGY].to(torch.float64) * self.scale + self.offsets[self.model.species_index(graph)]
+        per_atom = (
+            out[keys.ATOMIC_ENERGY].to(torch.float64) * self.scale + self.offsets[self.model.species_index(graph)]
+        )
         energy = sum_by_graph(per_atom, graph)
         return out | {keys.ENERGY: energy, keys.PARTS: {self.model.name: energy}}
 
@@ -43,7 +48,7 @@ class NetworkPotential(Potential):
         draws = getattr(self.model, "posterior_draws", None)
         if draws is None:
             return []
-        return [NetworkPotential(m, self.offsets, float(self.scale), self.model_spec).eval() for m in draws(n, seed)]  # type: ignore[arg-type]
+        return [NetworkPotential(m, self.offsets, float(self.scale), self.model_spec).eval() for m in draws(n, seed)]
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "network", "model": self.model_spec}

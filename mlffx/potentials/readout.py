@@ -1,4 +1,4 @@
-"""A difference as a linear head on the features of the base: the base's forces taught the features, few energies weigh them.
+"""A difference as a linear head on the base's features: many forces taught them, few energies weigh them.
 
     E = E_base + sum_i (offset + w_species(i) . f_i)
 
@@ -28,6 +28,10 @@ class ReadoutPotential(Potential):
         n_features: of the base's network.
     """
 
+    weights: Tensor
+    offset: Tensor
+    spread: Tensor
+
     def __init__(self, base: Potential, species: list[int], n_features: int) -> None:
         super().__init__()
         self.base, self.species, self.n_features = base, sorted(species), n_features
@@ -48,9 +52,9 @@ class ReadoutPotential(Potential):
 
     def set_head(self, fit: LinearFit) -> None:
         """Store what `fit_linear` found."""
-        self.weights.copy_(torch.as_tensor(fit.coefficients).reshape(self.weights.shape))  # type: ignore[operator, arg-type]
-        self.spread.copy_(torch.as_tensor(fit.spread))  # type: ignore[operator]
-        self.offset.fill_(fit.offset)  # type: ignore[operator]
+        self.weights.copy_(torch.as_tensor(fit.coefficients).reshape(self.weights.shape))
+        self.spread.copy_(torch.as_tensor(fit.spread))
+        self.offset.fill_(fit.offset)
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         generator = torch.Generator().manual_seed(seed)
@@ -58,16 +62,16 @@ class ReadoutPotential(Potential):
         samples: list[Potential] = []
         for base in bases:
             sample = ReadoutPotential(base, self.species, self.n_features)
-            draw = self.spread @ torch.randn(len(self.spread), generator=generator, dtype=torch.float64)  # type: ignore[operator, arg-type]
-            sample.weights.copy_(self.weights + draw.reshape(self.weights.shape))  # type: ignore[operator, arg-type]
-            sample.offset.copy_(self.offset)  # type: ignore[operator]
+            draw = self.spread @ torch.randn(len(self.spread), generator=generator, dtype=torch.float64)
+            sample.weights.copy_(self.weights + draw.reshape(self.weights.shape))
+            sample.offset.copy_(self.offset)
             samples.append(sample.eval())
         return samples
 
     def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
         out = self.base(graph, edges)
         blocks = self._blocks(out[keys.FEATURES], graph)
-        delta = sum_by_graph(blocks @ self.weights.flatten() + self.offset, graph)  # type: ignore[operator]
+        delta = sum_by_graph(blocks @ self.weights.flatten() + self.offset, graph)
         parts = {"base": out[keys.ENERGY], "delta": delta}
         return out | {keys.ENERGY: parts["base"] + delta, keys.PARTS: parts}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -21,32 +22,32 @@ class SumPotential(Potential):
 
     def __init__(self, terms: dict[str, Potential]) -> None:
         super().__init__()
-        self.terms = nn.ModuleDict(terms)
+        self.terms: nn.ModuleDict = nn.ModuleDict(terms)
         self.cutoff = max(term.cutoff for term in terms.values())
         self.crystal = next((t.crystal for t in terms.values() if t.crystal is not None), None)
 
+    def _potentials(self) -> Iterable[tuple[str, Potential]]:
+        return self.terms.items()  # type: ignore[return-value]
+
     def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
-        results = {name: term(graph, edges.within(term.cutoff)) for name, term in self.terms.items()}
+        results = {name: term(graph, edges.within(term.cutoff)) for name, term in self._potentials()}
         parts = {name: result[keys.ENERGY] for name, result in results.items()}
         last = dict(results[next(reversed(results))])  # features and charges of the last term: the one being learned
         return last | {keys.ENERGY: sum(parts.values()), keys.PARTS: parts}
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
-        drawn = {
-            name: term.posterior_samples(n, seed + k)  # type: ignore[operator]
-            for k, (name, term) in enumerate(self.terms.items())
-        }
+        drawn = {name: term.posterior_samples(n, seed + k) for k, (name, term) in enumerate(self._potentials())}
         if not any(drawn.values()):
             return []
         return [
-            SumPotential({name: drawn[name][i] if drawn[name] else term for name, term in self.terms.items()})  # type: ignore[misc]
+            SumPotential({name: drawn[name][i] if drawn[name] else term for name, term in self._potentials()})
             for i in range(n)
         ]
 
     def set_precision(self, dtype: Any) -> Potential:
-        for term in self.terms.values():
-            term.set_precision(dtype)  # type: ignore[operator]
+        for _, term in self._potentials():
+            term.set_precision(dtype)
         return self
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": "sum", "terms": {name: term.spec() for name, term in self.terms.items()}}  # type: ignore[operator]
+        return {"kind": "sum", "terms": {name: term.spec() for name, term in self._potentials()}}

@@ -7,24 +7,10 @@ from pathlib import Path
 
 from mlffx.errors import UserError, nearest
 from mlffx.potentials.base import Potential
-from mlffx.potentials.build import load_potential
-from mlffx.training.run_directory import RunDirectory
+from mlffx.training.run_directory import load_members
 from mlffx.training.settings import TrainSettings
 
 CALCULATOR = "ase:"
-
-
-def load_members(path: Path | str) -> list[Potential]:
-    """The trained potentials of a run, one an ensemble member.
-
-    Raises:
-        UserError: when the directory is no finished run.
-    """
-    directory = RunDirectory(path)
-    if not directory.path.is_dir():
-        raise UserError("no such run directory", "give the directory train.py wrote", path)
-    n = int(directory.read_config().get("ensemble", 1))
-    return [load_potential(member.best) for member in directory.members(n)]
 
 
 def base_members(settings: TrainSettings, train_base: Callable[[], Path]) -> list[Potential] | None:
@@ -49,9 +35,9 @@ def base_members(settings: TrainSettings, train_base: Callable[[], Path]) -> lis
     elif Path(base).is_dir():
         found = load_members(base)
     elif Path(base).is_file():
-        from mlffx.potentials.harmonic import HarmonicPotential
+        from mlffx.lattice.expansion import load_potential_of
 
-        found = [HarmonicPotential.from_file(Path(base))]
+        found = [load_potential_of(Path(base))]
     else:
         kinds = ["train", "a run directory", "ase:NAME", "a file of force constants"]
         raise UserError(f"'{base}' is no base", nearest(base, kinds), "potential.base")

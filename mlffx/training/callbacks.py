@@ -65,7 +65,7 @@ def _load(module: PotentialModule, weights: dict[str, torch.Tensor]) -> None:
 
 
 class Checkpoints(pl.Callback):
-    """best.ckpt (a potential, averaged weights) when validation improves; last.ckpt (everything, to resume) every epoch.
+    """best.ckpt (a potential, averaged weights) when validation improves; last.ckpt (all, to resume) every epoch.
 
     Args:
         directory: of the run or member.

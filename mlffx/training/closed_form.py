@@ -28,8 +28,12 @@ LINEAR_MODELS = ("force_constants",)
 
 def is_closed_form(settings: TrainSettings) -> bool:
     """Whether least squares finds what this run learns."""
-    readout = settings.potential.kind == "delta" and settings.potential.fit == "readout"
-    return readout or settings.model["name"] in LINEAR_MODELS
+    return (settings.potential.kind == "delta" and settings.delta.fit == "readout") or is_linear(settings)
+
+
+def is_linear(settings: TrainSettings) -> bool:
+    """Whether the architecture itself is linear in its parameters."""
+    return settings.model["name"] in LINEAR_MODELS
 
 
 def fit_in_closed_form(
@@ -43,9 +47,7 @@ def fit_in_closed_form(
     frames = task.split.train
     if settings.resample == "bootstrap":
         frames = resample(frames, settings.seed * 1000 + member)
-    if settings.model["name"] in LINEAR_MODELS:
-        if settings.potential.kind == "charge_aware":
-            raise UserError("is fitted without charges", "take a network for potential=charge_aware", "model")
+    if is_linear(settings):
         potential, fit = _force_constants(settings, task, frames, base)
     else:
         potential, fit = _readout(task, frames, base)
@@ -64,23 +66,31 @@ def fit_in_closed_form(
     )
 
 
+def linear_model(settings: TrainSettings, task: Task) -> NetworkPotential:
+    """The force-constant model of the data set's crystal, unfitted."""
+    if settings.potential.kind == "charge_aware":
+        raise UserError("is fitted without charges", "take a network for potential=charge_aware", "model")
+    if task.dataset.crystal is None:
+        raise UserError("force constants need the ideal crystal", "declare data.crystal", "data.crystal")
+    statistics = {
+        "species": task.dataset.species,
+        "crystal": task.dataset.crystal.to_arrays(),
+        "three_body": task.forces is not None,
+    }
+    spec = statistics | {k: v for k, v in settings.model.items() if v is not None}
+    return NetworkPotential(build_model(spec), torch.zeros(len(task.dataset.species)), 1.0, spec)
+
+
 def _force_constants(
     settings: TrainSettings, task: Task, frames: np.ndarray, base: Potential | None
 ) -> tuple[Potential, LinearFit]:
-    if task.dataset.crystal is None:
-        raise UserError("force constants need the ideal crystal", "declare data.crystal", "data.crystal")
-    statistics = {"species": task.dataset.species, "crystal": task.dataset.crystal.to_arrays()}
-    statistics["three_body"] = task.forces is not None
-    spec = {
-        k: v for k, v in (settings.model | statistics).items() if settings.model.get(k) is None or k not in statistics
-    }
-    spec |= {k: v for k, v in settings.model.items() if v is not None}
-    model = build_model(spec)
+    learned = linear_model(settings, task)
+    model = learned.model
+    weight = force_weight(settings.loss, task.forces is not None)
     graphs = task.graphs(model.cutoff)
-    weight = force_weight(settings.loss, task.forces is not None) if task.forces is not None else 0.0
     fit = _solve(task, model.describe, graphs, frames, weight, task.energy_scale() / task.force_scale())
     model.set_coefficients(fit.coefficients, fit.spread)  # type: ignore[operator]
-    learned = NetworkPotential(model, torch.full((len(task.dataset.species),), fit.offset), 1.0, spec)
+    learned.offsets.fill_(fit.offset)  # type: ignore[operator]
     return (learned if base is None else SumPotential({"base": base, "delta": learned})), fit
 
 
@@ -96,8 +106,8 @@ def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Po
     if features is None:
         raise UserError(
             "the base has no features to read out",
-            "take potential.fit=network or a network as the base",
-            "potential.fit",
+            "take delta.fit=network or a network as the base",
+            "delta.fit",
         )
     potential = ReadoutPotential(base, task.dataset.species, features.shape[1])
     fit = _solve(task, potential.describe, graphs, frames, 0.0, 1.0)

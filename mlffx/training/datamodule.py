@@ -1,4 +1,4 @@
-"""Graphs in memory, shuffled by seed and epoch so that a resumed run sees the batches the unbroken one would have seen."""
+"""Graphs in memory, shuffled by seed and epoch: a resumed run sees the batches the unbroken one would have seen."""
 
 from __future__ import annotations
 

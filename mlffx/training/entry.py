@@ -27,24 +27,24 @@ def entry_point(arguments: list[str]) -> None:
         if resume not in (None, "null"):
             return _resume(Path(resume), [o for o in overrides if not o.startswith("resume=")])
         config = composed("train", overrides)  # mistakes are told here, in one line
-        if config.get("print"):
-            return show(config)
+        return show(config) if config.get("print") else _run(plain(config), overrides)
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
     return None
 
 
-def _job(config: DictConfig) -> None:
-    """One run (in a sweep: one of many), inside Hydra."""
-    from hydra.core.hydra_config import HydraConfig
-
+def _run(values: dict, overrides: list[str]) -> None:
     from mlffx.training.train import train
 
-    overrides = list(HydraConfig.get().overrides.task)
-    values = plain(config)
-    if str(HydraConfig.get().mode).endswith("MULTIRUN"):
-        values["run_dir"] = HydraConfig.get().runtime.output_dir
+    train(values, _base_config(values, overrides))
+
+
+def _job(config: DictConfig) -> None:
+    """One run of a sweep, inside Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+
     try:
-        train(values, _base_config(values, overrides))
+        values = plain(config) | {"run_dir": HydraConfig.get().runtime.output_dir}
+        _run(values, list(HydraConfig.get().overrides.task))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

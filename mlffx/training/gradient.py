@@ -90,15 +90,16 @@ def fit_by_gradient(
     with warnings.catch_warnings():
         for message in _EXPECTED:
             warnings.filterwarnings("ignore", message)
-        trainer.fit(module, data, ckpt_path=resume)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, data, ckpt_path=resume)
+        except SystemExit:  # Lightning's answer to an interrupt
+            raise KeyboardInterrupt from None
     if not np.isfinite(float(trainer.callback_metrics.get("train_loss", 0.0))):
         raise UserError("training diverged (loss is not finite)", "lower optimizer.lr", directory.path)
 
 
-# What Lightning warns of and we do on purpose: graphs stay in memory, so no loader processes.
-_EXPECTED = [".*does not have many workers.*", ".*number of training batches.*", ".*Checkpoint directory.*", ".*srun.*"]
+# What Lightning warns of and we do on purpose (graphs stay in memory: no loader processes), or torch of Lightning.
+_EXPECTED = [".*does not have many workers.*", ".*number of training batches.*", ".*srun.*", ".*treespec, LeafSpec.*"]
 
 
 def _trainer(settings: TrainSettings, directory: RunDirectory, title: str, logger: Any) -> pl.Trainer:

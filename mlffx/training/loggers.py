@@ -16,7 +16,7 @@ from mlffx.training.settings import TrainSettings
 
 def build_logger(settings: TrainSettings, directory: RunDirectory, member: int) -> WandbRun | None:
     """The logger of one member; None where metrics.csv is all that is wanted."""
-    if settings.logger.name != "wandb" or settings.logger.mode == "disabled":
+    if settings.logger.name != "wandb" or settings.wandb.mode == "disabled":
         return None
     return WandbRun(settings, directory, member)
 
@@ -54,12 +54,12 @@ class WandbRun(Logger):
 
         s = self.settings
         self._run = wandb.init(
-            project=s.logger.project,
-            entity=s.logger.entity,
-            group=s.logger.group or (self.directory.path.parent.parent.name if s.ensemble > 1 else None),
-            tags=[s.potential.kind, s.level.name, str(s.model["name"]), *s.logger.tags],
+            project=s.wandb.project,
+            entity=s.wandb.entity,
+            group=s.wandb.group or (self.directory.path.parent.parent.name if s.ensemble > 1 else None),
+            tags=[s.potential.kind, s.level.name, str(s.model["name"]), *s.wandb.tags],
             name=f"{self.name}-{self.member}" if s.ensemble > 1 else self.name,
-            mode=s.logger.mode,
+            mode=s.wandb.mode,
             dir=str(self.directory.path),
             config=asdict(s),
             resume="allow",

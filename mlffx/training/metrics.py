@@ -17,7 +17,9 @@ CHUNK = 10
 
 def predictions(potential: Potential, task: Task, frames: np.ndarray, forces: bool) -> dict[str, Any]:
     """Energies [n], parts {name: [n]} in eV, and forces (list of [n_atoms, 3], eV/A) if wanted."""
-    energies, parts, found = [], {}, []
+    energies: list[torch.Tensor] = []
+    parts: dict[str, list[torch.Tensor]] = {}
+    found: list[np.ndarray] = []
     graphs = task.graphs(potential.cutoff, frames)
     for start in range(0, len(graphs), CHUNK):
         batch = batch_graphs(graphs[start : start + CHUNK])

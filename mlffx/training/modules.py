@@ -1,4 +1,4 @@
-"""Lightning modules: one way to train a potential on energies (one backward pass) or energies and forces; three kinds."""
+"""Lightning modules: direct, delta and charge-aware, trained on energies (one backward pass) or energies and forces."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 from mlffx.errors import UserError
+from mlffx.potentials.base import Potential
+from mlffx.potentials.build import load_potential
 
 PACKAGES = (
     "mlffx",
@@ -131,7 +133,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def environment(hashes: Mapping[str, str]) -> dict[str, Any]:
     """Versions, commit, machine and data hashes."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
@@ -163,3 +165,22 @@ def fingerprint(config: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
     """Short hash of what decides the result of a run: its configuration and its data."""
     text = json.dumps([config, dict(hashes)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_members(path: Path | str) -> list[Potential]:
+    """Trained potentials of a run: of `members/*`, or the single one of the run itself.
+
+    Raises:
+        UserError: for a directory that is no run, or a checkpoint that cannot be read.
+    """
+    run = RunDirectory(path)
+    if not run.path.is_dir():
+        raise UserError("no such run directory", "train first, or check the path", f"run={path}")
+    folders = [f for f in (run.path / "members").glob("*") if f.is_dir() and f.name.isdigit()]
+    members = [RunDirectory(f).best for f in sorted(folders, key=lambda f: int(f.name))]
+    finished = [p for p in members if p.is_file()]
+    if members and not finished:
+        raise UserError("no member of the ensemble has a checkpoint", "resume=RUN_DIR finishes it", path)
+    if not members and not run.best.is_file():
+        raise UserError("no checkpoint in this directory", "is it a run directory? has it finished an epoch?", path)
+    return [load_potential(p) for p in (finished or [run.best])]

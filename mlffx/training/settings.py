@@ -53,7 +53,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class SchedulerSettings:
-    """`onecycle`: warm up over `warmup` of the run, then cosine to zero; `constant`; `plateau`: halve after `patience`."""
+    """`onecycle`: up over `warmup` of the run, then cosine to zero; `constant`; `plateau`: halve after `patience`."""
 
     name: Literal["onecycle", "constant", "plateau"] = "onecycle"
     warmup: float = 0.1
@@ -94,12 +94,15 @@ class TrainerSettings:
 
 @dataclass(frozen=True)
 class LoggerSettings:
-    """Attributes:
-    name: `csv` writes metrics.csv only; `wandb` logs there too.
-    mode, project, entity, group, tags: of W&B.
-    """
+    """`csv` writes metrics.csv only; `wandb` logs to Weights & Biases too."""
 
     name: Literal["csv", "wandb"] = "wandb"
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """As wandb.init has them; offline needs neither account nor network."""
+
     mode: Literal["online", "offline", "disabled"] = "offline"
     project: str = "mlffx"
     entity: str | None = None
@@ -112,16 +115,21 @@ class PotentialSettings:
     """Attributes:
     kind: `direct`, `delta` or `charge_aware`.
     low: level a delta starts from; None: the data set's low level.
-    fit: how a delta is found: `readout` solves for a head on the base's features, `network` trains a network.
     base: `train`, a run directory, a phonopy file of force constants, or an ASE calculator (`ase:tersoff`...).
     base_overrides: what the base is trained with instead (`[trainer.max_epochs=200]`).
     """
 
     kind: Literal["direct", "delta", "charge_aware"] = "direct"
     low: str | None = None
-    fit: Literal["readout", "network"] = "readout"
     base: str = "train"
     base_overrides: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DeltaSettings:
+    """How a difference is found: `readout`, a linear head on the base's features; `network`, one of its own."""
+
+    fit: Literal["readout", "network"] = "readout"
 
 
 @dataclass(frozen=True)
@@ -137,13 +145,16 @@ class TrainSettings:
     level: LevelSettings
     potential: PotentialSettings
     model: dict[str, Any]
+    delta: DeltaSettings = field(default_factory=DeltaSettings)
     electrostatics: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
+    wandb: WandbSettings = field(default_factory=WandbSettings)
     seed: int = 0
+    split_seed: int | None = None
     ensemble: int = 1
     resample: Literal["none", "bootstrap"] = "none"
     run_dir: str = "runs/run"

@@ -115,7 +115,7 @@ def prepare(settings: TrainSettings) -> Task:
 
 
 def _split(settings: TrainSettings, data: LabelledSet, energies: np.ndarray) -> Split:
-    sizes = [settings.data.get(key) for key in ("train_size", "validation_size", "test_size")]
-    seed = settings.data.get("split_seed")
+    train, validation, test = (settings.data.get(key) for key in ("train_size", "validation_size", "test_size"))
+    seed = settings.seed if settings.split_seed is None else settings.split_seed
     frames = np.flatnonzero(np.isfinite(energies))
-    return split(data.amplitudes(), frames, *sizes, seed=settings.seed if seed is None else int(seed))
+    return split(data.amplitudes(), frames, train, validation, test, seed)

@@ -16,7 +16,8 @@ from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
 from mlffx.potentials.build import load_potential
 from mlffx.training.base import base_members
-from mlffx.training.closed_form import fit_in_closed_form, is_closed_form
+from mlffx.training.closed_form import fit_in_closed_form, is_closed_form, is_linear, linear_model
+from mlffx.training.gradient import untrained
 from mlffx.training.members import fit_member, fit_members_in_parallel
 from mlffx.training.metrics import held_out_errors
 from mlffx.training.run_directory import RunDirectory, fingerprint
@@ -42,6 +43,7 @@ def train(
     """
     settings = TrainSettings.read(config)
     task = prepare(settings)
+    rehearse(settings, task)
     run = RunDirectory(directory or settings.run_dir)
     if run.status() == "finished":
         raise UserError("this run is finished", "evaluate it, or set another run_dir", run.path)
@@ -61,6 +63,14 @@ def train(
         raise
     _report(console, metrics, run)
     return run.path
+
+
+def rehearse(settings: TrainSettings, task: Task) -> None:
+    """Build what will be trained and one graph of it, so that a wrong model or cutoff shows before work starts."""
+    if settings.potential.kind == "delta" and settings.delta.fit == "readout" and not is_linear(settings):
+        return  # the base's own rehearsal builds the network
+    potential = linear_model(settings, task) if is_linear(settings) else untrained(settings, task)
+    task.graphs(potential.cutoff, task.split.train[:1])
 
 
 def train_cached(config: Mapping[str, Any], cache_dir: str, console: Console) -> Path:
@@ -116,7 +126,8 @@ def _announce(console: Console, settings: TrainSettings, task: Task, run: RunDir
     labels = "energies and forces" if task.forces is not None else "energies"
     console.print(
         f"{settings.data['name']}: {kind}, {settings.model['name']}, {labels} of {len(split.train)} frames "
-        f"({len(split.validation)} to validate, {len(split.test)} to test), {settings.ensemble} member(s), into {run.path}"
+        f"({len(split.validation)} to validate, {len(split.test)} to test), {settings.ensemble} member(s), "
+        f"into {run.path}"
     )
 
 

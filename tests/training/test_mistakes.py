@@ -1,0 +1,85 @@
+"""Mistakes a user makes on the command line: each is one line that names the key and the remedy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+TWIN = ["data=diamond_twin", "data.n_frames=12", "data.validation_size=2", "data.test_size=2"]
+
+MISTAKES = {
+    "misspelt key": (["modle=painn"], ["modle", "model"]),
+    "misspelt nested key": (["trainer.max_epoch=3"], ["trainer.max_epoch", "trainer.max_epochs"]),
+    "unknown architecture": (["model=pain"], ["pain", "painn"]),
+    "unknown option of a model": (["+model.n_hiden=3"], ["n_hiden", "n_hidden"]),
+    "unknown level": (["level=ccsdtq"], ["ccsdtq", "ccsdt"]),
+    "a level the data set does not have": (["level=ccsd"], ["ccsd", "high"]),
+    "forces of a level without forces": (["level=high", "loss=energy_forces"], ["high", "no forces", "low"]),
+    "a delta from a level to itself": (["potential=delta", "level=low"], ["low", "potential=direct"]),
+    "a cutoff of 50 A": (["model.cutoff=50"], ["cutoff", "50", "below"]),
+    "a negative cutoff": (["model.cutoff=-1"], ["cutoff", "not positive"]),
+    "an empty training set": (["data.train_size=0"], ["train_size", "empty"]),
+    "more frames than there are": (["data.train_size=500"], ["train_size", "500", "at most"]),
+    "nothing left to train on": (["data.test_size=10"], ["test", "none"]),
+    "text for a number": (["trainer.max_epochs=many"], ["trainer.max_epochs", "whole number"]),
+    "no epochs": (["trainer.max_epochs=0"], ["max_epochs"]),
+    "no members": (["ensemble=0"], ["ensemble"]),
+    "an unknown way of fitting": (["potential=delta", "level=high", "delta.fit=readot"], ["fit", "readout"]),
+    "a base that is nothing": (["potential=delta", "level=high", "potential.base=nowhere"], ["nowhere", "base"]),
+    "an unknown optimizer": (["optimizer.name=sgdd"], ["optimizer.name", "sgdd"]),
+    "broken override syntax": (["seed"], ["seed"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(name, complaint, tmp_path):
+    arguments, wanted = MISTAKES[name]
+    level = [] if any(a.startswith("level=") for a in arguments) else ["level=low"]
+    line = complaint(*TWIN, *level, *arguments, f"run_dir={tmp_path / 'run'}", f"cache_dir={tmp_path / 'bases'}")
+    for word in wanted:
+        assert word in line, line
+    assert not (tmp_path / "run").exists(), "a mistake must not leave half a run behind"
+
+
+def test_a_missing_data_root_says_how_to_get_the_data(complaint, tmp_path):
+    line = complaint("data=diamond", f"data.root={tmp_path / 'nowhere'}", f"run_dir={tmp_path / 'run'}")
+    assert "nowhere" in line
+
+
+def test_a_truncated_file_is_named_with_its_line(complaint, tmp_path, paper_data):
+    root = tmp_path / "data"
+    (root / "c").mkdir(parents=True)
+    text = (paper_data / "c" / "200221forcc.xyz").read_text()
+    (root / "c" / "200221forcc.xyz").write_text(text[: len(text) // 2])
+    for name in ("200221forcc_ccsd.xyz", "200221forcc_ccsdt.xyz", "200221forcc_hfe.xyz"):
+        shutil.copy(paper_data / "c" / name, root / "c" / name)
+    line = complaint("data=diamond", f"data.root={root}", f"run_dir={tmp_path / 'run'}")
+    assert "200221forcc.xyz" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
+def test_an_unreadable_checkpoint(complaint, tmp_path, content):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.ckpt").write_bytes(content)
+    (run / "config.yaml").write_text("ensemble: 1\n")
+    line = complaint(f"run={run}", program="evaluate")
+    assert "config" in line or "checkpoint" in line or "missing" in line
+
+
+def test_evaluating_nothing(complaint, tmp_path):
+    assert "run=RUN_DIR" in complaint("samples=3", program="evaluate")
+    assert "no run directory" in complaint(f"run={tmp_path / 'gone'}", program="evaluate")
+    assert "phonons.displacement" in complaint("run=x", "phonons.displacment=0.1", program="evaluate")
+
+
+def test_resuming_what_is_no_run(complaint, tmp_path):
+    assert "config.yaml" in complaint(f"resume={tmp_path}")
+
+
+def test_a_run_directory_that_cannot_be_written(complaint, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    line = complaint(*TWIN, "level=low", "model=force_constants", f"run_dir={Path(tmp_path) / 'file' / 'run'}")
+    assert "run_dir" in line
