@@ -29,6 +29,7 @@ class Measured:
         temperature_K: of the measurement.
         grade: A read in a source, B computed, C from memory of tables.
         neutron: measured with neutrons, else with light.
+        fitted: value of a model that was fitted to the measured points, where these themselves are not tabulated.
         q: fractional, of the primitive reciprocal lattice.
         places: where on the axis of a band path it lies (`measured.place`).
     """
@@ -42,6 +43,7 @@ class Measured:
     temperature_K: float | None = None
     grade: str = ""
     neutron: bool = False
+    fitted: bool = False
     q: tuple[float, float, float] | None = None
     places: tuple[float, ...] = ()
 

@@ -90,6 +90,7 @@ def _measured(m: Measurement, crystal: Crystal) -> Measured:
         temperature_K=m.temperature,
         grade=m.grade,
         neutron="neutron" in m.method.lower(),
+        fitted=m.kind == "model_of_experiment",
         q=q,  # type: ignore[arg-type]
     )
 

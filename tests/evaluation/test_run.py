@@ -13,12 +13,13 @@ from twin_runs import QUICK, TWIN, difference, write_run
 from mlffx.data.crystal import Crystal
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
-from mlffx.evaluation.members import fingerprint, gather, load_members
+from mlffx.evaluation.members import fingerprint, gather
 from mlffx.evaluation.overlay import Run, overlay
 from mlffx.evaluation.run import Evaluation, evaluate, show
 from mlffx.evaluation.spectra import load_spectra
 from mlffx.lattice.phonons import Phonons
 from mlffx.potentials.sum import SumPotential
+from mlffx.training.run_directory import load_members
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,8 @@ def write_run(path: Path, members: list[Potential], kind: str = "delta", level: 
     config = {
         "data": TWIN | data,
         "level": {"name": level},
-        "potential": {"kind": kind, "fit": "network"},
+        "potential": {"kind": kind},
+        "delta": {"fit": "network"},
         "model": {"name": "painn"},
         "ensemble": len(members),
     }

@@ -55,7 +55,8 @@ def dispersion(
     Args:
         model: one, or several to be laid over each other.
         low_level: drawn grey and dashed below the others.
-        measured: shown with error bars at every place of their labelled point; circles neutron, squares others.
+        measured: shown with error bars at every place of their labelled point; circles neutron, squares others,
+            diamonds a model fitted to measured points.
         title: over the bands.
         exact: true phonons of an analytic twin, black and dotted.
     """
@@ -117,16 +118,17 @@ def _draw_dos(axes: Axes, line: Line) -> None:
 
 
 def _draw_measured(axes: Axes, measured: Sequence[Measured], path: BandPath) -> None:
-    """Neutron data as circles, everything else (Raman, infrared) as squares; named in the legend once each."""
+    """Neutron data as circles, fitted models as diamonds, the rest (Raman, infrared) as squares; named once each."""
     seen: set[str] = set()
     for record in measured:
-        label = "experiment, neutrons" if record.neutron else "experiment, light"
+        label = "neutrons, through a fitted model" if record.fitted else "experiment, light"
+        label = "experiment, neutrons" if record.neutron and not record.fitted else label
         for x in record.places or path.places(record.label):
             axes.errorbar(
                 x,
                 record.cm1,
                 yerr=np.nan_to_num(record.sigma_cm1),
-                fmt="o" if record.neutron else "s",
+                fmt="D" if record.fitted else "o" if record.neutron else "s",
                 color=BLACK,
                 markerfacecolor="white",
                 markersize=4.5,
