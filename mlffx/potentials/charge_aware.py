@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from mlffx.data import keys
-from mlffx.data.graph import Edges, sum_by_graph
+from mlffx.data.graph import Edges, batch_graphs, edges_of, sum_by_graph
 from mlffx.electrostatics import Electrostatics, build_electrostatics
 from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
+from mlffx.potentials.network import NetworkPotential
+
+CHUNK = 20  # structures in one batch
 
 
 class ChargeAwarePotential(Potential):
@@ -85,6 +90,31 @@ def with_charges(short_range: Potential, spec: dict[str, Any], species: list[int
     if model is not None:
         statistics["n_features"] = model.n_features
     return ChargeAwarePotential(short_range, build_electrostatics(spec, **statistics))
+
+
+def centre_offsets(potential: ChargeAwarePotential, graphs: Sequence[Data], energies: np.ndarray) -> None:
+    """Shift the offsets of the short-range network so that the whole, untrained, has the mean energies of the labels.
+
+    The electrostatic energy is tens of eV per formula unit; offsets taken from the labels alone would leave the network
+    to learn it. Least-norm solution where compositions do not tell the elements apart.
+
+    Args:
+        potential: with a `NetworkPotential` as its short-range part.
+        graphs: training structures, with edges out to `potential.cutoff`.
+        energies: [n_structures], eV.
+    """
+    network = potential.short_range
+    assert isinstance(network, NetworkPotential)
+    missing, counts = [], []
+    with torch.no_grad():
+        for start in range(0, len(graphs), CHUNK):
+            graph = batch_graphs(graphs[start : start + CHUNK])
+            found = potential(graph, edges_of(graph))[keys.ENERGY]
+            missing.append(torch.as_tensor(energies[start : start + CHUNK], device=found.device) - found)
+            one_hot = torch.nn.functional.one_hot(network.model.species_index(graph), len(network.offsets))
+            counts.append(sum_by_graph(one_hot.to(torch.float64), graph))
+    shift = np.linalg.lstsq(torch.cat(counts).cpu().numpy(), torch.cat(missing).cpu().numpy(), rcond=1e-8)[0]
+    network.offsets += torch.as_tensor(shift, device=network.offsets.device)
 
 
 def dipole(charges: Tensor, graph: Data) -> Tensor:

@@ -14,7 +14,7 @@ from mlffx.models import build_model
 from mlffx.potentials.base import evaluate
 from mlffx.potentials.born import born_charges, model_born_charges
 from mlffx.potentials.build import build_potential, load_potential, save_potential
-from mlffx.potentials.charge_aware import with_charges
+from mlffx.potentials.charge_aware import centre_offsets, with_charges
 from mlffx.potentials.ionic_twin import IonicTwin
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
@@ -190,6 +190,15 @@ def test_global_neutrality_breaks_the_sum_rule_and_says_so():
 def test_equilibrated_charges_have_no_born_charges():
     with pytest.raises(UserError, match="like a metal"):
         model_born_charges(charge_aware("qeq"), LIH)
+
+
+def test_offsets_are_what_labels_and_charges_leave():
+    potential = charge_aware("fixed")
+    graphs = [build_graph(rattled(seed), potential.cutoff) for seed in range(3)]
+    labels = np.array([-100.0, -100.1, -99.8])
+    centre_offsets(potential, graphs, labels)
+    energies = evaluate(potential, batch_graphs(graphs), forces=False)[keys.ENERGY].detach().numpy()
+    assert (energies - labels).mean() == pytest.approx(0, abs=1e-9)
 
 
 def test_spec_is_plain_data():
