@@ -27,6 +27,7 @@ from mlffx.potentials.base import Potential
 from mlffx.potentials.batched import device_of
 
 REACH = 8.0  # A; half of the default supercell, several times the range on which charges respond
+COMMON_PATTERN = 1e-3  # relative deviation of tensors that count as multiples of one another
 
 
 def charged_terms(potential: Potential) -> list[Potential]:
@@ -83,20 +84,36 @@ def born_charges(potential: Potential, crystal: Crystal, supercell: Any = None) 
 
 def model_born_charges(potential: Potential, crystal: Crystal) -> tuple[np.ndarray, np.ndarray, float]:
     """What a non-analytical correction needs: born [n_basis, 3, 3], dielectric [3, 3] (the unit matrix, see above), and
-    the raw violation of the acoustic sum rule, e. Errors as in `born_charges`."""
-    found = born_charges(potential, crystal)
-    return found["born"], np.eye(3), found["violation"]
+    the largest raw violation of the acoustic sum rule, e.
+
+    Terms of a sum do not interact: their non-analytic parts add up, not their charges. Where the tensors of all terms
+    are multiples of one another, as in every cubic crystal of two elements, sqrt(sum of squares) of them says the same.
+
+    Raises:
+        UserError: for no charges, charges that screen fully, or terms whose tensors have no common pattern.
+    """
+    terms = charged_terms(potential)
+    if not terms:
+        raise UserError("the potential has no charges", "take phonons.nac=reference or none", "phonons.nac")
+    found = [born_charges(term, crystal) for term in terms]
+    tensors = np.array([one["born"] for one in found]).reshape(len(found), -1)
+    pattern = tensors[np.argmax(np.linalg.norm(tensors, axis=1))]
+    multiples = tensors @ pattern / max(pattern @ pattern, 1e-30)
+    if np.abs(tensors - np.outer(multiples, pattern)).max() > COMMON_PATTERN * max(np.abs(pattern).max(), 1e-30):
+        raise UserError(
+            f"the Born charges of {len(terms)} terms of the potential have no common pattern",
+            "take phonons.nac=reference, or charges in one term only",
+            "phonons.nac",
+        )
+    born = (np.sqrt((multiples**2).sum()) * pattern).reshape(crystal.n_basis, 3, 3)
+    return born, np.eye(3), max(one["violation"] for one in found)
 
 
 def _the_charged_term(potential: Potential) -> Potential:
     terms = charged_terms(potential)
-    if not terms:
-        raise UserError("the potential has no charges", "take phonons.nac=reference or none", "phonons.nac")
-    if len(terms) > 1:
+    if len(terms) != 1:
         raise UserError(
-            f"{len(terms)} terms of the potential have charges, and their non-analytic parts add up, not their charges",
-            "take phonons.nac=reference, or charges in one term only",
-            "phonons.nac",
+            f"{len(terms)} terms of the potential have charges, not one", "ask for one of them", "phonons.nac"
         )
     if getattr(getattr(terms[0], "electrostatics", None), "screens_fully", False):
         raise UserError(

@@ -130,7 +130,16 @@ def test_as_the_difference_in_a_sum():
     torch.testing.assert_close(out[keys.FORCES], expected, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(out[keys.CHARGES].abs(), torch.full((8,), 0.6, dtype=torch.float64))
     with pytest.raises(UserError, match="2 terms"):
-        model_born_charges(total, LIH)
+        born_charges(total, LIH)
+    born = model_born_charges(total, LIH)[0]  # non-analytic parts add up: 0.52^2 + 0.6^2
+    assert abs(born[0, 0, 0]) == pytest.approx(np.hypot(0.52, 0.6))
+
+
+def test_charges_without_a_common_pattern_have_no_born_charges_together():
+    """Along x and y different: a tetragonal cell in which two terms respond in different ways."""
+    squeezed = Crystal(LIH.cell * [1.0, 1.0, 1.05], LIH.scaled_positions, LIH.numbers)
+    with pytest.raises(UserError, match="no common pattern"):
+        model_born_charges(SumPotential({"base": IonicTwin(), "delta": IonicTwin(**DEPENDENT)}), squeezed)
 
 
 def test_no_electrostatics_is_the_short_range_potential():
