@@ -118,7 +118,7 @@ def random_model(
 
 FIXTURES = {
     "mace_diamond": ("8x0e+8x1o", [6], "RealAgnosticResidualInteractionBlock", 3.0),
-    "mace_lih": ("6x0e+6x1o", [1, 3], "RealAgnosticResidualInteractionBlock", 3.2),
+    "mace_lih": ("4x0e+4x1o", [1, 3], "RealAgnosticResidualInteractionBlock", 3.2),
     "mace_lih_plain_first": ("4x0e+4x1o+4x2e", [1, 3], "RealAgnosticInteractionBlock", 3.2, 3, 2),
 }
 

@@ -1,12 +1,23 @@
-"""NequIP: the shared suite without and with unnatural parity."""
+"""NequIP: the shared suite without and with unnatural parity, and equality with nequip on dumped models."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import torch
+from ase import Atoms
 from suite import ModelSuite
 
+from mlffx.data import keys
+from mlffx.data.graph import batch_graphs, build_graph
+from mlffx.errors import UserError
 from mlffx.models.irreps import Irrep, natural
 from mlffx.models.nequip import layer_irreps
+from mlffx.models.nequip_import import import_nequip
+from mlffx.potentials.base import evaluate
+
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 class TestNequIP(ModelSuite):
@@ -52,3 +63,25 @@ def test_other_orders(l_max: int) -> None:
     case = suite.make("diamond")
     suite.test_rotation_and_reflection(case)
     suite.test_every_parameter_gets_a_gradient(case)
+
+
+@pytest.mark.parametrize("name", ["nequip_lih", "nequip_diamond"])
+def test_equals_nequip(name: str) -> None:
+    """Energy and forces that nequip 0.19.1 gave for the same weights: four layers with parity, and l_max 2 without."""
+    potential = import_nequip(FIXTURES / f"{name}.npz")
+    with np.load(FIXTURES / f"{name}.npz") as stored:
+        numbers, positions, cell, energy, forces = (
+            stored[f"frames/0/{part}"] for part in ("numbers", "positions", "cell", "energy", "forces")
+        )
+    atoms = Atoms(numbers, positions=positions, cell=cell, pbc=True)
+    out = evaluate(potential, batch_graphs([build_graph(atoms, potential.cutoff)]))
+    interaction = abs(energy - potential.offsets[potential.model.species_index(build_graph(atoms, 1.0))].sum().item())
+    assert abs(out[keys.ENERGY].item() - energy) < 1e-10 * interaction
+    assert (out[keys.FORCES] - torch.as_tensor(forces)).abs().max() < 1e-10 * np.abs(forces).max()
+
+
+def test_import_refuses_what_is_no_dump(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dump_nequip\.py"):
+        import_nequip(tmp_path / "missing.npz")
+    with pytest.raises(UserError, match=r"dump_nequip\.py"):
+        import_nequip(FIXTURES / "mace_lih.npz")
