@@ -26,6 +26,7 @@ Groups:
 Keys:
   reference=auto|diamond|lih|none   measured values to compare with
   samples=16                        draws from the posterior of least-squares fits
+  controls=none|all|[shuffled,forces,linear,size,frozen]   questions a referee asks, each with a verdict
   print=true                        show the composed configuration and stop
 
 Writes RUN_DIR/evaluation/: phonons.json, comparison.csv, phonopy_params.yaml, figures, report.html.
@@ -42,6 +43,7 @@ class EvaluateSettings:
     runs: list[str] = field(default_factory=list)
     reference: str = "auto"
     samples: int = 16
+    controls: Any = "none"
     output: str | None = None
     progress: bool = True
 
@@ -81,6 +83,7 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
             read_settings(PhononSettings, settings.phonons, "phonons"),
             reference=settings.reference,
             samples=settings.samples,
+            controls=settings.controls or (),
             progress=settings.progress,
             command=command,
         )

@@ -117,6 +117,10 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
         add("parity", "Parity", f"Predicted against labelled {quantity}.", parity(e.residuals, quantity))
         caption = "Flat at the noise of the labels: nothing left to learn. Growing with amplitude: a missing term."
         add("residuals", "Residual against amplitude", caption, residual_against_amplitude(e.residuals))
+    frozen = e.directory / "controls" / "frozen_phonons.png"
+    if frozen.is_file() and any(v.name == "frozen" for v in e.verdicts):
+        caption = "Energy along the optical eigenvectors at Γ; the line is what the force constants give."
+        pages.append(PageFigure("Frozen phonons", caption, frozen, 437))
     return pages
 
 

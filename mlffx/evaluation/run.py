@@ -15,6 +15,7 @@ from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation import outputs
 from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
+from mlffx.evaluation.control_runs import Context, chosen, run_controls
 from mlffx.evaluation.controls import Verdict, residual_trend, truth_recovered
 from mlffx.evaluation.figures.energies import EnergyResiduals
 from mlffx.evaluation.harmonic import PhononSettings, disagreement, force_constants, mean_constants, spectra
@@ -46,6 +47,7 @@ class Evaluation:
         model, low_level, truth: spectra with the masses asked for; low_level of a delta only, truth of a twin only.
         isotopes: isotope -> (model, low level), for measurements on other isotopes.
         phonons: of the mean force constants.
+        task: data, split and targets of the run.
         members: potentials evaluated.
         rows: of comparison.csv; scores of them by group.
         experiment: measured values, placed on the path.
@@ -64,6 +66,7 @@ class Evaluation:
     truth: Spectra | None
     isotopes: dict[str, tuple[Spectra, Spectra | None]]
     phonons: Phonons
+    task: Task
     members: Members
     rows: list[Row]
     scores: dict[str, dict[str, Score]]
@@ -92,6 +95,7 @@ def evaluate(
     *,
     reference: str = "auto",
     samples: int = 16,
+    controls: str | Sequence[str] = (),
     verdicts: Sequence[Verdict] = (),
     progress: bool = True,
     command: str = "",
@@ -103,14 +107,19 @@ def evaluate(
         phonons: how phonons are computed; the defaults suit cubic crystals.
         reference: table of measured values; `auto` takes that of the data set's name, `none` compares with nothing.
         samples: draws from the posterior of potentials that were fitted in closed form.
-        verdicts: of controls that ran before; they go into the report.
+        controls: to run first: `all`, or names of `control_runs.CONTROLS`.
+        verdicts: of anything else that goes into the report.
         progress: bars, on a terminal.
         command: the line that started this, for the report.
 
     Raises:
         UserError: for a directory that is no run, unreadable checkpoints, a data set without a crystal.
     """
-    result = compute(run, phonons or PhononSettings(), reference, samples, Tracker(progress))
+    wanted = chosen(controls)  # a misspelt name is told before the work starts
+    track = Tracker(progress)
+    result = compute(run, phonons or PhononSettings(), reference, samples, track)
+    if wanted:
+        result.verdicts += run_controls(wanted, _context(result, track))
     result.verdicts += verdicts
     write(result, command)
     return result
@@ -161,6 +170,7 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
         truth=_truth(settings, crystal, phonons, track),
         isotopes=others,
         phonons=average,
+        task=task,
         members=members,
         rows=rows,
         scores=score_groups(rows),
@@ -191,6 +201,10 @@ def show(result: Evaluation, console: Console | None = None) -> None:
     for line in result.warnings:
         console.print(f"[bold red]note[/]  {line}", highlight=False)
     console.print(f"report: {result.directory / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _context(e: Evaluation, track: Tracker) -> Context:
+    return Context(e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings, track)
 
 
 def run_name(settings: TrainSettings) -> str:
