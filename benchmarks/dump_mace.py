@@ -52,7 +52,7 @@ def spec_of(model: torch.nn.Module) -> dict:
         "interaction": type(later).__name__,
         "mean_neighbours": float(first.avg_num_neighbors),
         "correlation": [block.symmetric_contractions.contractions[0].correlation for block in model.products],
-        "readout_irreps": str(model.readouts[-1].hidden_irreps),
+        "readout_irreps": str(getattr(model.readouts[-1], "hidden_irreps", "")),
         "gate": getattr(gate, "__name__", str(gate)),
         "heads": list(getattr(model, "heads", ["Default"])),
         "pair_repulsion": hasattr(model, "pair_repulsion"),

@@ -176,7 +176,9 @@ class MACE(AtomicModel):
             Layer(n_species, n_channels, edge_l_max, features, scalars if k == n_interactions - 1 else features, *shape)
             for k in range(1, n_interactions)
         )
-        self.linear_readouts = nn.Parameter(torch.randn(n_interactions - 1, n_channels))
+        self.linear_readouts = nn.ParameterList(
+            nn.Parameter(torch.randn(n_channels)) for _ in range(n_interactions - 1)
+        )
         self.readout_in = nn.Parameter(torch.randn(n_channels, readout_hidden))
         self.readout_out = nn.Parameter(torch.randn(readout_hidden))
 

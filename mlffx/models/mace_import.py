@@ -81,7 +81,9 @@ def _options(spec: Mapping[str, Any], species: list[int], where: object) -> dict
             raise UserError(f"mlffx has no MACE with {key} {spec[key]}", f"valid: {sorted(map(str, valid))}", where)
     hidden = _parse(spec["hidden_irreps"])
     layers = len(spec["interaction_irreps"])
-    if layers > 1 and spec["interaction"] != "RealAgnosticResidualInteractionBlock":
+    if layers == 1:
+        raise UserError("mlffx's MACE of one layer has a readout of its own, unlike mace-torch's", where=where)
+    if spec["interaction"] != "RealAgnosticResidualInteractionBlock":
         raise UserError("mlffx has no MACE whose later layers are not residual", where=where)
     if [ir for _, ir in hidden] != natural(len(hidden) - 1) or len({n for n, _ in hidden}) > 1:
         raise UserError(f"hidden irreps {spec['hidden_irreps']} are not of the form Nx0e + Nx1o + ...", where=where)

@@ -184,8 +184,9 @@ class NequIP(AtomicModel):
         self.n_channels, self.n_features = n_channels, n_channels * n_interactions
         self.embedding = nn.Parameter(torch.randn(len(self.species), n_channels))
         self.basis = BesselBasis(n_radial, cutoff, envelope_power)
-        self.harmonics = SphericalHarmonics(l_max)
         states = layer_irreps(l_max, parity, n_interactions)
+        l_max = max(ir.l for ir in states[0])  # a single layer makes scalars alone
+        self.harmonics = SphericalHarmonics(l_max)
         shape = (n_channels, n_radial, radial_hidden)
         self.first = FirstLayer(len(self.species), states[0], l_max, *shape)
         self.layers = nn.ModuleList(Layer(a, b, l_max, *shape) for a, b in itertools.pairwise(states))

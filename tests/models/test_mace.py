@@ -17,10 +17,12 @@ from suite import ModelSuite
 from mlffx.data import keys
 from mlffx.data.graph import batch_graphs, build_graph
 from mlffx.errors import UserError
+from mlffx.models import build_model
 from mlffx.models.irreps import Irrep, dimension, natural, slices
 from mlffx.models.mace_import import import_mace
 from mlffx.models.symmetric_contraction import SymmetricContraction, equivariant_polynomials, monomials
 from mlffx.potentials.base import evaluate
+from mlffx.potentials.network import NetworkPotential
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -36,6 +38,32 @@ class TestMACE(ModelSuite):
         "readout_hidden": 8,
     }
     learning_rate: ClassVar[float] = 2e-2  # weights of unit variance, scaled in use: steps are relative to one
+
+
+@pytest.mark.parametrize(
+    "special", [{"l_max": 0}, {"l_max": 2}, {"n_interactions": 1}, {"self_connection": "message"}], ids=str
+)
+def test_other_sizes(special: dict[str, Any]) -> None:
+    class Other(TestMACE):
+        options: ClassVar[dict[str, Any]] = TestMACE.options | special
+
+    suite = Other()
+    case = suite.make("rocksalt")
+    suite.test_rotation_and_reflection(case)
+    suite.test_every_parameter_gets_a_gradient(case)
+
+
+@pytest.mark.parametrize("name", ["mace", "nequip"])
+def test_atoms_without_neighbours(name: str) -> None:
+    """An atom alone in a batch with a pair feels nothing and has the energy it has alone."""
+    model = build_model({"name": name, "n_channels": 4}, species=[1, 3]).double()
+    pair = Atoms("LiH", positions=[[0, 0, 0], [1.6, 0, 0]], cell=np.eye(3) * 20, pbc=True)
+    apart = Atoms("LiH", positions=[[0, 0, 0], [10, 10, 10]], cell=np.eye(3) * 20, pbc=True)
+    potential = NetworkPotential(model, torch.zeros(2, dtype=torch.float64), 1.0, {"name": name})
+    out = evaluate(potential, batch_graphs([build_graph(atoms, 4.0) for atoms in (pair, apart)]))
+    alone = evaluate(potential, batch_graphs([build_graph(apart, 4.0)]))
+    assert out[keys.FORCES][:2].abs().max() > 1e-6 and not out[keys.FORCES][2:].any()
+    torch.testing.assert_close(out[keys.ENERGY][1:], alone[keys.ENERGY])
 
 
 def frame(stored: Any, i: int) -> Atoms:

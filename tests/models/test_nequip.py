@@ -54,10 +54,10 @@ def test_irreps_of_the_layers() -> None:
     assert all(state == natural(2) for state in layer_irreps(2, False, 5)[:-1])
 
 
-@pytest.mark.parametrize("l_max", [0, 3])
-def test_other_orders(l_max: int) -> None:
+@pytest.mark.parametrize("special", [{"l_max": 0}, {"l_max": 3}, {"n_interactions": 1}], ids=str)
+def test_other_sizes(special: dict[str, Any]) -> None:
     class Other(TestNequIP):
-        options: ClassVar[dict[str, Any]] = TestNequIP.options | {"l_max": l_max}
+        options: ClassVar[dict[str, Any]] = TestNequIP.options | special
 
     suite = Other()
     case = suite.make("diamond")
