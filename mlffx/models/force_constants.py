@@ -42,8 +42,9 @@ class ForceConstantModel(AtomicModel):
         crystal: the ideal crystal, as a `Crystal` or as a mapping with its three arrays.
         cutoff: range of the second order, A; pairs beyond half the training cell are told apart by their images only.
         anharmonic_cutoff: range of third and fourth order, A; None takes the nearest-neighbour shell.
-        orders: anharmonic orders to include.
-        three_body: also products of two bonds of one atom in these orders (many parameters: for labels with forces).
+        orders: anharmonic orders of single bonds.
+        angle_orders: anharmonic orders in two bonds of one atom together; the fourth has many parameters, which only
+            labels with forces determine.
     """
 
     needs_sites = True
@@ -62,7 +63,7 @@ class ForceConstantModel(AtomicModel):
         cutoff: float = 4.5,
         anharmonic_cutoff: float | None = None,
         orders: Sequence[int] = (3, 4),
-        three_body: bool | None = None,
+        angle_orders: Sequence[int] | None = None,
     ) -> None:
         super().__init__(species, cutoff + MARGIN)
         if crystal is None:
@@ -88,8 +89,8 @@ class ForceConstantModel(AtomicModel):
             _Bonds(k, orbit, order) for k, orbit in enumerate(orbits) if orbit.length < near for order in orders
         )
         bonds = np.flatnonzero([orbits[k].length < near for k in table.orbit])
-        angles = clusters.angle_orbits(table, bonds, symmetry) if three_body else []
-        self.angles = nn.ModuleList(_Angles(orbit, order) for orbit in angles for order in orders)
+        angles = clusters.angle_orbits(table, bonds, symmetry) if angle_orders else []
+        self.angles = nn.ModuleList(_Angles(orbit, order) for orbit in angles for order in angle_orders or ())
         self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])  # type: ignore[arg-type]
         self.coefficients = nn.Parameter(torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(self.n_features, self.n_features, dtype=torch.float64))

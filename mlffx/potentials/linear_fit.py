@@ -112,14 +112,17 @@ def fit_linear(
     target = None if forces is None else force_weight * np.asarray(forces)
     weights = np.ones(len(energies))
     solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
-    for _ in range(REWEIGHTINGS if robust else 0):
-        # The ridge stays the one chosen with every label in: weighing down what does not fit would else always pay.
-        residuals = solution[2]
-        spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals))) + 1e-12
-        previous, weights = weights, np.clip(1 - (residuals / (TUKEY * spread)) ** 2, 0, None) ** 2
-        solution = _solve(x, energies, n_atoms, weights, extra, target, solution[4])
-        if np.abs(weights - previous).max() < 1e-3:
-            break
+    if robust:
+        # The ridge stays as chosen with every label in while labels are weighed, and is chosen once more afterwards:
+        # choosing both together, it would always pay to weigh down what does not fit.
+        for _ in range(REWEIGHTINGS):
+            residuals = solution[2]
+            spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals))) + 1e-12
+            previous, weights = weights, np.clip(1 - (residuals / (TUKEY * spread)) ** 2, 0, None) ** 2
+            solution = _solve(x, energies, n_atoms, weights, extra, target, solution[4])
+            if np.abs(weights - previous).max() < 1e-3:
+                break
+        solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
     c, offset, loo, covariance, best, dof = solution
     inverse = 1 / scale
     return LinearFit(c * inverse, offset, covariance * np.outer(inverse, inverse), loo, weights, best, dof)
@@ -151,21 +154,24 @@ def _solve(
     values = np.clip(values, 0, None)
     projected, rotated = vectors.T @ moment, a @ vectors
     observed = weights > 1e-6
+    shares = rotated**2 / np.where(values > 1e-13 * values[-1], values, np.inf)
+    unexplained = np.clip(1 - direction**2 - shares.sum(axis=1), 0, None)
+    unexplained[unexplained < 1e-9] = 0.0
 
-    def evaluate(relative: float) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-        inverse = 1 / (values + relative * values[-1])
+    def evaluate(relative: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        damping = relative * values[-1]
+        inverse = 1 / (values + damping)
         coefficients = vectors @ (inverse * projected)
-        leverage = (rotated**2 @ inverse) + direction**2
-        residual = (b - a @ coefficients) / np.clip(1 - leverage, 0.02, None)
-        score = np.mean(residual[observed] ** 2)
-        return float(score), coefficients, residual, inverse
+        # 1 - leverage, summed from terms that are all positive: exact also where there are more features than labels.
+        freedom = unexplained + shares @ (damping * inverse)
+        return coefficients, (b - a @ coefficients) / np.clip(freedom, 1e-12, None), inverse
 
     if ridge is None:
-        scores = np.array([evaluate(r)[0] for r in RIDGES])
+        scores = np.array([_tau_scale(evaluate(r)[1][observed]) ** 2 for r in RIDGES])
         best = RIDGES[np.flatnonzero(scores <= TOLERATED * scores.min())[-1]]
     else:
         best = ridge
-    _, coefficients, residual, inverse = evaluate(best)
+    coefficients, residual, inverse = evaluate(best)
     offset = float(np.average((y - x @ coefficients) / n, weights=weights * n**2))
     plain = y - x @ coefficients - offset * n
     leave_one_out = -np.where(observed, residual / np.where(observed, root, 1.0), plain)
@@ -178,3 +184,9 @@ def _solve(
     silent = best * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
     covariance = inverse_normal @ (scores.T @ scores) @ inverse_normal + silent
     return coefficients, offset, leave_one_out, covariance, float(best), dof
+
+
+def _tau_scale(residuals: np.ndarray) -> float:
+    """Root mean square, residuals cut off at three robust standard deviations: outliers cannot choose the ridge."""
+    spread = 1.4826 * np.median(np.abs(residuals)) + 1e-300
+    return float(np.sqrt(np.mean(np.minimum(residuals**2, (3 * spread) ** 2))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 from torch_geometric.data import Data
 
@@ -32,8 +33,11 @@ class SumPotential(Potential):
     def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
         results = {name: term(graph, edges.within(term.cutoff)) for name, term in self._potentials()}
         parts = {name: result[keys.ENERGY] for name, result in results.items()}
-        last = dict(results[next(reversed(results))])  # features and charges of the last term: the one being learned
-        return last | {keys.ENERGY: sum(parts.values()), keys.PARTS: parts}
+        out = dict(results[next(reversed(results))])  # charges and the like: those of the last term
+        features = [result[keys.FEATURES].to(torch.float64) for result in results.values() if keys.FEATURES in result]
+        if features:
+            out[keys.FEATURES] = torch.cat(features, dim=-1)
+        return out | {keys.ENERGY: sum(parts.values()), keys.PARTS: parts}
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         drawn = {name: term.posterior_samples(n, seed + k) for k, (name, term) in enumerate(self._potentials())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def fit_in_closed_form(
     if settings.resample == "bootstrap":
         frames = resample(frames, settings.seed * 1000 + member)
     if is_linear(settings):
-        potential, fit = _force_constants(settings, task, frames, base)
+        learned, fit = fit_force_constants(settings, task, frames, settings.model)
+        potential: Potential = learned if base is None else SumPotential({"base": base, "delta": learned})
     else:
         potential, fit = _readout(task, frames, base)
     save_potential(potential, directory.best)
@@ -66,32 +68,38 @@ def fit_in_closed_form(
     )
 
 
-def linear_model(settings: TrainSettings, task: Task) -> NetworkPotential:
-    """The force-constant model of the data set's crystal, unfitted."""
-    if settings.potential.kind == "charge_aware":
-        raise UserError("is fitted without charges", "take a network for potential=charge_aware", "model")
+def linear_model(task: Task, options: Mapping[str, Any]) -> NetworkPotential:
+    """The force-constant model of the data set's crystal, unfitted; `options` as in conf/model/force_constants.yaml."""
     if task.dataset.crystal is None:
         raise UserError("force constants need the ideal crystal", "declare data.crystal", "data.crystal")
     statistics = {
         "species": task.dataset.species,
         "crystal": task.dataset.crystal.to_arrays(),
-        "three_body": task.forces is not None,
+        "angle_orders": [3] if task.forces is None else [3, 4],
     }
-    spec = statistics | {k: v for k, v in settings.model.items() if v is not None}
+    spec = {"name": LINEAR_MODELS[0]} | statistics | {k: v for k, v in options.items() if v is not None}
     return NetworkPotential(build_model(spec), torch.zeros(len(task.dataset.species)), 1.0, spec)
 
 
-def _force_constants(
-    settings: TrainSettings, task: Task, frames: np.ndarray, base: Potential | None
-) -> tuple[Potential, LinearFit]:
-    learned = linear_model(settings, task)
+def fit_force_constants(
+    settings: TrainSettings, task: Task, frames: np.ndarray, options: Mapping[str, Any]
+) -> tuple[NetworkPotential, LinearFit]:
+    """Force constants from the energies (and forces) of the frames."""
+    learned = linear_model(task, options)
     model = learned.model
     weight = force_weight(settings.loss, task.forces is not None)
     graphs = task.graphs(model.cutoff)
     fit = _solve(task, model.describe, graphs, frames, weight, task.energy_scale() / task.force_scale())
     model.set_coefficients(fit.coefficients, fit.spread)  # type: ignore[operator]
-    learned.offsets.fill_(fit.offset)  # type: ignore[operator]
-    return (learned if base is None else SumPotential({"base": base, "delta": learned})), fit
+    learned.offsets.fill_(fit.offset)
+    return learned.eval(), fit  # type: ignore[return-value]
+
+
+def linear_prior(settings: TrainSettings, task: Task, frames: np.ndarray) -> Potential:
+    """What a network with prior=force_constants stands on; its own error bars are dropped: the network corrects it."""
+    prior, fit = fit_force_constants(settings, task, frames, {})
+    prior.model.set_coefficients(fit.coefficients, np.zeros_like(fit.spread))  # type: ignore[operator]
+    return prior.requires_grad_(False)
 
 
 def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Potential, LinearFit]:

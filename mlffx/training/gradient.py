@@ -17,7 +17,9 @@ from mlffx.errors import UserError
 from mlffx.models.base import MODELS, build_model, complete_spec
 from mlffx.potentials.base import Potential
 from mlffx.potentials.network import NetworkPotential
+from mlffx.potentials.sum import SumPotential
 from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile, StopWithParent
+from mlffx.training.closed_form import linear_prior
 from mlffx.training.datamodule import GraphDataModule
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.modules import ChargeAwareModule, DeltaModule, DirectModule, PotentialModule
@@ -45,13 +47,17 @@ def untrained(settings: TrainSettings, task: Task) -> Potential:
     return network
 
 
-def module_for(settings: TrainSettings, task: Task, learned: Potential, base: Potential | None) -> PotentialModule:
+def module_for(
+    settings: TrainSettings, task: Task, learned: Potential, prior: Potential | None, base: Potential | None
+) -> PotentialModule:
     """The Lightning module of the kind of potential."""
     loss = EnergyForceLoss(settings.loss, task.forces is not None, task.energy_scale(), task.force_scale())
+    difference = learned if prior is None else SumPotential({"linear": prior, "network": learned})
     if base is not None:
-        return DeltaModule(base, learned, loss, settings.optimizer, settings.scheduler)
+        complete = SumPotential({"base": base, "delta": difference})
+        return DeltaModule(learned, complete, loss, settings.optimizer, settings.scheduler)
     kind = ChargeAwareModule if settings.potential.kind == "charge_aware" else DirectModule
-    return kind(learned, loss, settings.optimizer, settings.scheduler)
+    return kind(learned, difference, loss, settings.optimizer, settings.scheduler)
 
 
 def fit_by_gradient(
@@ -66,13 +72,17 @@ def fit_by_gradient(
     seed = settings.seed * 1000 + member
     pl.seed_everything(seed, verbose=False)
     trainer_settings = settings.trainer
-    learned = untrained(settings, task).set_precision(getattr(torch, trainer_settings.precision))
-    module = module_for(settings, task, learned, base)
     frames = (
         resample(task.split.train, seed)
         if settings.resample == "bootstrap" and settings.ensemble > 1
         else task.split.train
     )
+    prior = None
+    if settings.prior == "force_constants":
+        prior = linear_prior(settings, task, frames)
+        task = task.minus(prior)
+    learned = untrained(settings, task).set_precision(getattr(torch, trainer_settings.precision))
+    module = module_for(settings, task, learned, prior, base)
     if not len(task.split.validation):
         raise UserError("networks need validation frames to tell the best epoch", "set data.validation_size=20", "data")
     data = GraphDataModule(

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 
-from mlffx.data import keys
-from mlffx.data.graph import atoms_per_graph, batch_graphs
-from mlffx.potentials.base import Potential, evaluate
-from mlffx.training.task import Task
-
-CHUNK = 10
-
-
-def predictions(potential: Potential, task: Task, frames: np.ndarray, forces: bool) -> dict[str, Any]:
-    """Energies [n], parts {name: [n]} in eV, and forces (list of [n_atoms, 3], eV/A) if wanted."""
-    energies: list[torch.Tensor] = []
-    parts: dict[str, list[torch.Tensor]] = {}
-    found: list[np.ndarray] = []
-    graphs = task.graphs(potential.cutoff, frames)
-    for start in range(0, len(graphs), CHUNK):
-        batch = batch_graphs(graphs[start : start + CHUNK])
-        out = evaluate(potential, batch, forces=forces)
-        energies.append(out[keys.ENERGY].detach())
-        for name, value in out[keys.PARTS].items():
-            parts.setdefault(name, []).append(value.detach())
-        if forces:
-            sizes = atoms_per_graph(batch).long().tolist()
-            found += [f.numpy() for f in out[keys.FORCES].detach().split(sizes)]
-    joined = {name: torch.cat(values).numpy() for name, values in parts.items()}
-    return {"energies": torch.cat(energies).numpy(), "parts": joined, "forces": found}
+from mlffx.potentials.base import Potential
+from mlffx.training.task import Task, predictions
 
 
 def held_out_errors(potential: Potential, task: Task, level: str) -> dict[str, float]:

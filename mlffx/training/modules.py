@@ -10,9 +10,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from mlffx.data import keys
-from mlffx.data.graph import atoms_per_graph, n_graphs
+from mlffx.data.graph import atoms_per_graph, edges_of, n_graphs
 from mlffx.potentials.base import Potential, evaluate
-from mlffx.potentials.sum import SumPotential
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.settings import OptimizerSettings, SchedulerSettings
 
@@ -20,27 +19,30 @@ from mlffx.training.settings import OptimizerSettings, SchedulerSettings
 class PotentialModule(pl.LightningModule):
     """Trains `learned` on the targets of its batches.
 
-    Attributes:
-        learned: the potential whose parameters are trained.
-        complete: what the run is for; the same potential, or a sum that contains it.
-
     Args:
-        learned: see above.
+        learned: the potential whose parameters are trained.
+        complete: what the run is for; `learned` itself, or a sum that contains it.
         loss: of its energies and forces.
         optimizer, scheduler: settings.
     """
 
+    complete: Potential
+
     def __init__(
-        self, learned: Potential, loss: EnergyForceLoss, optimizer: OptimizerSettings, scheduler: SchedulerSettings
+        self,
+        learned: Potential,
+        complete: Potential,
+        loss: EnergyForceLoss,
+        optimizer: OptimizerSettings,
+        scheduler: SchedulerSettings,
     ) -> None:
         super().__init__()
         self.learned, self.loss = learned, loss
+        # Kept out of the module tree: a base is neither trained nor stored in the checkpoints of every epoch.
+        object.__setattr__(self, "complete", complete.eval())
+        learned.train()
         self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
         self.with_force_labels = loss.needs_forces
-
-    @property
-    def complete(self) -> Potential:
-        return self.learned
 
     def training_step(self, batch: Data, index: int) -> Tensor:
         out = evaluate(self.learned, batch, forces=self.loss.needs_forces, create_graph=True)
@@ -92,29 +94,7 @@ class DirectModule(PotentialModule):
 
 
 class DeltaModule(PotentialModule):
-    """High level minus low level on top of a frozen base; `complete` is the sum.
-
-    Args:
-        base: potential of the low level; its parameters are frozen.
-        learned: the difference.
-        loss, optimizer, scheduler: as in PotentialModule.
-    """
-
-    def __init__(
-        self,
-        base: Potential,
-        learned: Potential,
-        loss: EnergyForceLoss,
-        optimizer: OptimizerSettings,
-        scheduler: SchedulerSettings,
-    ) -> None:
-        super().__init__(learned, loss, optimizer, scheduler)
-        # Kept out of the module tree: the base is neither trained nor stored in the checkpoints of every epoch.
-        object.__setattr__(self, "base", base.requires_grad_(False).eval())
-
-    @property
-    def complete(self) -> Potential:
-        return SumPotential({"base": self.base, "delta": self.learned})  # type: ignore[dict-item]
+    """High level minus low level; `complete` is the sum of a frozen base and what is learned."""
 
 
 class ChargeAwareModule(PotentialModule):
@@ -123,7 +103,5 @@ class ChargeAwareModule(PotentialModule):
     def validation_step(self, batch: Data, index: int) -> None:
         super().validation_step(batch, index)
         with torch.no_grad():
-            from mlffx.data.graph import edges_of
-
             charges = self.learned(batch, edges_of(batch))[keys.CHARGES]
         self.log("val_charge_rms_e", charges.pow(2).mean().sqrt(), batch_size=n_graphs(batch))

@@ -153,6 +153,7 @@ class TrainSettings:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     logger: LoggerSettings = field(default_factory=LoggerSettings)
     wandb: WandbSettings = field(default_factory=WandbSettings)
+    prior: Literal["none", "force_constants"] = "none"
     seed: int = 0
     split_seed: int | None = None
     ensemble: int = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,15 @@ from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.dataset import LabelledSet, load_dataset
-from mlffx.data.graph import build_graph
+from mlffx.data.graph import atoms_per_graph, batch_graphs, build_graph
 from mlffx.data.splits import Split, split
 from mlffx.errors import UserError
+from mlffx.potentials.base import Potential, evaluate
 from mlffx.training.losses import force_weight
 from mlffx.training.settings import TrainSettings
 
 MEAN_NEIGHBOUR_FRAMES = 5
+CHUNK = 10  # structures evaluated at once
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,17 @@ class Task:
             graphs.append(graph)
         return graphs
 
+    def minus(self, potential: Potential) -> Task:
+        """The same frames with what a potential does not explain as targets."""
+        energies, forces = self.energies.copy(), None if self.forces is None else list(self.forces)
+        frames = np.concatenate([self.split.train, self.split.validation, self.split.test])
+        found = predictions(potential, self, frames, forces=forces is not None)
+        energies[frames] -= found["energies"]
+        if forces is not None:
+            for k, predicted in zip(frames, found["forces"], strict=True):
+                forces[k] = forces[k] - predicted
+        return replace(self, energies=energies, forces=forces)
+
     def energy_scale(self) -> float:
         """Standard deviation of the target energies of the training frames, eV/atom."""
         return max(float(np.std(self.energies[self.split.train] / self.dataset.n_atoms[self.split.train])), 1e-9)
@@ -77,13 +90,32 @@ class Task:
         return np.linalg.lstsq(counts, self.energies[frames], rcond=1e-8)[0]
 
     def statistics(self, cutoff: float) -> dict[str, Any]:
-        """What architectures ask of the data: species, mean number of neighbours, crystal, whether forces are there."""
-        found: dict[str, Any] = {"species": self.dataset.species, "three_body": self.forces is not None}
+        """What architectures ask of the data: species, mean number of neighbours, crystal."""
+        found: dict[str, Any] = {"species": self.dataset.species}
         graphs = self.graphs(cutoff, self.split.train[:MEAN_NEIGHBOUR_FRAMES])
         found["mean_neighbours"] = float(np.mean([g.num_edges / g.num_nodes for g in graphs]))
         if self.dataset.crystal is not None:
             found["crystal"] = self.dataset.crystal.to_arrays()
         return found
+
+
+def predictions(potential: Potential, task: Task, frames: np.ndarray, forces: bool) -> dict[str, Any]:
+    """Energies [n], parts {name: [n]} in eV, and forces (list of [n_atoms, 3], eV/A) if wanted."""
+    energies: list[torch.Tensor] = []
+    parts: dict[str, list[torch.Tensor]] = {}
+    found: list[np.ndarray] = []
+    graphs = task.graphs(potential.cutoff, frames)
+    for start in range(0, len(graphs), CHUNK):
+        batch = batch_graphs(graphs[start : start + CHUNK])
+        out = evaluate(potential, batch, forces=forces)
+        energies.append(out[keys.ENERGY].detach())
+        for name, value in out[keys.PARTS].items():
+            parts.setdefault(name, []).append(value.detach())
+        if forces:
+            sizes = atoms_per_graph(batch).long().tolist()
+            found += [f.numpy() for f in out[keys.FORCES].detach().split(sizes)]
+    joined = {name: torch.cat(values).numpy() for name, values in parts.items()}
+    return {"energies": torch.cat(energies).numpy(), "parts": joined, "forces": found}
 
 
 def prepare(settings: TrainSettings) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,14 @@ def rehearse(settings: TrainSettings, task: Task) -> None:
     """Build what will be trained and one graph of it, so that a wrong model or cutoff shows before work starts."""
     if settings.potential.kind == "delta" and settings.delta.fit == "readout" and not is_linear(settings):
         return  # the base's own rehearsal builds the network
-    potential = linear_model(settings, task) if is_linear(settings) else untrained(settings, task)
+    if is_linear(settings):
+        if settings.potential.kind == "charge_aware":
+            raise UserError("is fitted without charges", "take a network for potential=charge_aware", "model")
+        potential: Potential = linear_model(task, settings.model)
+    else:
+        potential = untrained(settings, task)
+        if settings.prior == "force_constants":
+            linear_model(task, {})
     task.graphs(potential.cutoff, task.split.train[:1])
 
 
@@ -99,7 +107,7 @@ def _fit_members(
             fit_in_closed_form(settings, task, k, directories[k], base[k] if base else None)
             directories[k].set_status("finished")
         return
-    workers = min(settings.trainer.workers or torch.get_num_threads(), len(waiting))
+    workers = min(settings.trainer.workers or len(os.sched_getaffinity(0)), len(waiting))
     if workers > 1 and settings.trainer.devices == 1 and settings.trainer.accelerator == "cpu":
         fit_members_in_parallel(config, waiting, directories, base, workers)
     else:
