@@ -43,6 +43,7 @@ class EvaluateSettings:
     runs: list[str] = field(default_factory=list)
     reference: str = "auto"
     samples: int = 16
+    sigma_scale: float = 1.0
     controls: Any = "none"
     output: str | None = None
     progress: bool = True
@@ -83,6 +84,7 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
             read_settings(PhononSettings, settings.phonons, "phonons"),
             reference=settings.reference,
             samples=settings.samples,
+            sigma_scale=settings.sigma_scale,
             controls=settings.controls or (),
             progress=settings.progress,
             command=command,

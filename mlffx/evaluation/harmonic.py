@@ -11,6 +11,7 @@ import numpy as np
 from mlffx.data.crystal import Crystal
 from mlffx.evaluation.members import Members, fingerprint
 from mlffx.evaluation.spectra import BandPath, LabelledPoint, Spectra
+from mlffx.evaluation.uncertainty import small_sample_factor
 from mlffx.lattice.branches import Branch, branches
 from mlffx.lattice.force_constants import ForceConstants, autodiff, conventional_matrix, finite_displacement
 from mlffx.lattice.isotopes import isotope_label, masses_of
@@ -59,24 +60,56 @@ class PhononSettings:
 
 
 def force_constants(members: Members, crystal: Crystal, settings: PhononSettings, track: Track) -> list[ForceConstants]:
-    """Force constants of every member by the method of the settings.
-
-    Draws from a posterior are shifted so that those about one fit have its force constants as their mean: force
-    constants are linear in the drawn coefficients, so this takes the scatter of few draws out of the central value.
-    """
+    """Force constants of every member by the method of the settings; draws from posteriors as in `settled`."""
     known: dict[str, ForceConstants] = {}  # members may share a base
-    found = []
-    for potential in track(members.potentials, "force constants"):
+
+    def computed(potential: Potential) -> ForceConstants:
         key = fingerprint(potential)
         if key not in known:
             known[key] = constants(potential, crystal, settings)
-        found.append(known[key])
-    for centre in {id(c): c for c in members.centres}.values():
-        own = [k for k, c in enumerate(members.centres) if c is centre]
-        shift = constants(centre, crystal, settings).values - np.mean([found[k].values for k in own], axis=0)
-        for k in own:
-            found[k] = replace(found[k], values=found[k].values + shift)
-    return found
+        return known[key]
+
+    found = [computed(p) for p in track(members.potentials, "force constants")]
+    if not members.centres:
+        return found
+    centres = np.array([computed(c).values for c in members.centres])
+    values = settled(np.array([fc.values for fc in found]), centres, [id(c) for c in members.centres])
+    return [replace(fc, values=v) for fc, v in zip(found, values, strict=True)]
+
+
+def settled(draws: np.ndarray, centres: np.ndarray, groups: Sequence[int]) -> np.ndarray:
+    """Few draws about few fits, placed so that their mean and spread are those of many.
+
+    Force constants are linear in the drawn coefficients. The draws about one fit are therefore shifted to have its
+    force constants as their mean (with the lost degree of freedom given back to their spread), and the fits are moved
+    apart by what Student's t says about their small number, which the number of draws would hide.
+
+    Args:
+        draws: [n, ...]; centres: the fit each was drawn about, [n, ...]; groups: which fit that is, [n].
+    """
+    n, fits = len(draws), list(dict.fromkeys(groups))
+    middle = np.mean([centres[list(groups).index(g)] for g in fits], axis=0)
+    apart = 1.0
+    if (k := len(fits)) > 1:
+        wanted, pooled = small_sample_factor(k) ** 2 * k / (k - 1), small_sample_factor(n) ** 2 * n / (n - 1)
+        apart = float(np.sqrt(wanted / pooled))
+    out = np.empty_like(draws)
+    for g in fits:
+        own = [i for i, other in enumerate(groups) if other == g]
+        about = draws[own] - draws[own].mean(axis=0)
+        m = len(own)
+        about = about * np.sqrt(m / (m - 1)) if m > 1 else about
+        out[own] = middle + apart * (centres[own] - middle) + about
+    return out
+
+
+def recalibrated(members: Sequence[ForceConstants], factor: float) -> list[ForceConstants]:
+    """Members moved away from their mean by a factor, so that every sigma made of them grows by it.
+
+    The factor comes from a twin (`mlffx.evaluation.calibration`), where the true phonons are known.
+    """
+    centre = np.mean([m.values for m in members], axis=0)
+    return [replace(m, values=centre + factor * (m.values - centre)) for m in members]
 
 
 def constants(potential: Potential, crystal: Crystal, settings: PhononSettings) -> ForceConstants:

@@ -18,7 +18,14 @@ from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_gro
 from mlffx.evaluation.control_runs import Context, chosen, run_controls
 from mlffx.evaluation.controls import Verdict, residual_trend, truth_recovered
 from mlffx.evaluation.figures.energies import EnergyResiduals
-from mlffx.evaluation.harmonic import PhononSettings, disagreement, force_constants, mean_constants, spectra
+from mlffx.evaluation.harmonic import (
+    PhononSettings,
+    disagreement,
+    force_constants,
+    mean_constants,
+    recalibrated,
+    spectra,
+)
 from mlffx.evaluation.labels import residuals
 from mlffx.evaluation.measured import NOTHING, Experiment, experiment, known_material, masses_for, place
 from mlffx.evaluation.members import Members, gather
@@ -95,6 +102,7 @@ def evaluate(
     *,
     reference: str = "auto",
     samples: int = 16,
+    sigma_scale: float = 1.0,
     controls: str | Sequence[str] = (),
     verdicts: Sequence[Verdict] = (),
     progress: bool = True,
@@ -107,6 +115,7 @@ def evaluate(
         phonons: how phonons are computed; the defaults suit cubic crystals.
         reference: table of measured values; `auto` takes that of the data set's name, `none` compares with nothing.
         samples: draws from the posterior of potentials that were fitted in closed form.
+        sigma_scale: recalibration of every sigma, as found on a twin (`mlffx.evaluation.calibration`).
         controls: to run first: `all`, or names of `control_runs.CONTROLS`.
         verdicts: of anything else that goes into the report.
         progress: bars, on a terminal.
@@ -117,7 +126,7 @@ def evaluate(
     """
     wanted = chosen(controls)  # a misspelt name is told before the work starts
     track = Tracker(progress)
-    result = compute(run, phonons or PhononSettings(), reference, samples, track)
+    result = compute(run, phonons or PhononSettings(), reference, samples, track, sigma_scale)
     if wanted:
         result.verdicts += run_controls(wanted, _context(result, track))
     result.verdicts += verdicts
@@ -125,7 +134,14 @@ def evaluate(
     return result
 
 
-def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: int, track: Tracker) -> Evaluation:
+def compute(
+    run: Path | str,
+    phonons: PhononSettings,
+    reference: str,
+    samples: int,
+    track: Tracker,
+    sigma_scale: float = 1.0,
+) -> Evaluation:
     """All numbers of an evaluation; writes nothing."""
     directory = RunDirectory(run)
     settings = TrainSettings.read(directory.read_config())
@@ -139,8 +155,9 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
     nac, nac_notes = build_nac(phonons.nac, crystal, material, members.potentials[0], phonons.nac_method)
     low_nac = nac if phonons.nac == "reference" else None  # a base without charges has none of its own
 
-    high_constants = force_constants(members, crystal, phonons, track)
+    high_constants = recalibrated(force_constants(members, crystal, phonons, track), sigma_scale)
     low_constants = None if bases is None else force_constants(bases, crystal, phonons, track)
+    low_constants = low_constants and recalibrated(low_constants, sigma_scale)
     model = spectra(run_name(settings), high_constants, phonons, track, nac)
     low_name = task.low or task.dataset.low
     low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track, low_nac)
@@ -176,7 +193,7 @@ def compute(run: Path | str, phonons: PhononSettings, reference: str, samples: i
         scores=score_groups(rows),
         experiment=measured,
         residuals=_residuals(members, bases, task, settings, track),
-        protocol=outputs.protocol(average, phonons, members, differs),
+        protocol=outputs.protocol(average, phonons, members, differs) | {"sigma_scale": sigma_scale},
         warnings=nac_notes,
     )
     _judge(evaluation, measured.labelled, differs)
