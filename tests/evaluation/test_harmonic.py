@@ -21,7 +21,7 @@ def track(items, name):  # type: ignore[no-untyped-def]
 def test_few_draws_about_few_fits_have_honest_bars(fits: int, per_fit: int) -> None:
     """Truth 0; fits share an error of sigma 2, which each claims as its posterior, and scatter by 1 about it.
 
-    One fit is hit exactly; several are on the safe side, because the spread between fits is not divided by their number.
+    Several fits are on the safe side, because the spread between them is not divided by their number.
     """
     rng = np.random.default_rng(0)
     shape = (fits * per_fit, 8000)
@@ -32,7 +32,7 @@ def test_few_draws_about_few_fits_have_honest_bars(fits: int, per_fit: int) -> N
     estimate = over_members(settled(draws, centre[groups], groups))
     assert estimate.mean == pytest.approx(centre.mean(axis=0))
     inside = np.abs(estimate.mean) < estimate.sigma
-    assert inside.mean() == pytest.approx(0.68, abs=0.03) if fits == 1 else 0.68 < inside.mean() < 0.83
+    assert 0.66 < inside.mean() < (0.72 if fits == 1 else 0.83)
 
 
 def test_recalibration_scales_every_sigma(diamond: Crystal) -> None:
