@@ -110,7 +110,7 @@ def main() -> None:
             results[f"{level}/{kind}"] = row
             print(
                 f"  {kind:<13} leave-one-out {error:.4f}, held out {row['held_out_meV_per_atom']:.4f} meV/atom; "
-                f"energies of {LARGER}x{LARGER}x{LARGER} cells off by {100 * row['larger_supercell_relative_error']:.1f} %; "
+                f"{LARGER}x{LARGER}x{LARGER} cells off by {100 * row['larger_supercell_relative_error']:.1f} %; "
                 f"Born charge {row.get('born_charge_e', float('nan')):.4f} e"
             )
             for label in ("GAMMA", "X", "L"):

@@ -15,10 +15,12 @@ from mlffx.errors import UserError
 from mlffx.models.base import build_model
 from mlffx.potentials.base import Potential
 from mlffx.potentials.build import save_potential
+from mlffx.potentials.charge_aware import ChargeAwarePotential
 from mlffx.potentials.linear_fit import Describe, LinearFit, energy_design, fit_linear, force_design
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.readout import ReadoutPotential
 from mlffx.potentials.sum import SumPotential
+from mlffx.training.charged import fit_charged_constants
 from mlffx.training.losses import force_weight
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
@@ -49,7 +51,8 @@ def fit_in_closed_form(
     if settings.resample == "bootstrap":
         frames = resample(frames, settings.seed * 1000 + member)
     if is_linear(settings):
-        learned, fit = fit_force_constants(settings, task, frames, settings.model)
+        fitted = fit_with_charges if has_charges(settings) else fit_force_constants
+        learned, fit = fitted(settings, task, frames, settings.model)
         potential: Potential = learned if base is None else SumPotential({"base": base, "delta": learned})
     else:
         potential, fit = _readout(task, frames, base)
@@ -93,6 +96,20 @@ def fit_force_constants(
     model.set_coefficients(fit.coefficients, fit.spread)  # type: ignore[operator]
     learned.offsets.fill_(fit.offset)
     return learned.eval(), fit  # type: ignore[return-value]
+
+
+def has_charges(settings: TrainSettings) -> bool:
+    """Whether what the run learns carries an Ewald energy."""
+    return str(settings.electrostatics.get("name", "none")) != "none"
+
+
+def fit_with_charges(
+    settings: TrainSettings, task: Task, frames: np.ndarray, options: Mapping[str, Any]
+) -> tuple[ChargeAwarePotential, LinearFit]:
+    """Force constants and the charges of settings.electrostatics, from the energies (and forces) of the frames."""
+    weight = force_weight(settings.loss, task.forces is not None)
+    potential, fit = fit_charged_constants(linear_model(task, options), settings.electrostatics, task, frames, weight)
+    return potential.eval(), fit  # type: ignore[return-value]
 
 
 def linear_prior(settings: TrainSettings, task: Task, frames: np.ndarray) -> Potential:

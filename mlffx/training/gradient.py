@@ -16,6 +16,7 @@ from mlffx.data.splits import resample
 from mlffx.errors import UserError
 from mlffx.models.base import MODELS, build_model, complete_spec
 from mlffx.potentials.base import Potential
+from mlffx.potentials.charge_aware import centre_offsets, with_charges
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
 from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile, StopWithParent
@@ -41,9 +42,9 @@ def untrained(settings: TrainSettings, task: Task) -> Potential:
     model.fit_features(training, edges_of(training))
     network = NetworkPotential(model, torch.as_tensor(task.offsets()), task.force_scale(), spec)
     if settings.potential.kind == "charge_aware" or settings.electrostatics.get("name", "none") != "none":
-        from mlffx.potentials.charge_aware import with_charges
-
-        return with_charges(network, settings.electrostatics, task.dataset.species)
+        charged = with_charges(network, settings.electrostatics, task.dataset.species)
+        centre_offsets(charged, task.graphs(charged.cutoff, task.split.train), task.energies[task.split.train])
+        return charged
     return network
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
 from mlffx.potentials.build import load_potential
+from mlffx.potentials.charge_aware import with_charges
 from mlffx.training.base import base_members
 from mlffx.training.closed_form import fit_in_closed_form, is_closed_form, is_linear, linear_model
 from mlffx.training.gradient import untrained
@@ -71,9 +72,8 @@ def rehearse(settings: TrainSettings, task: Task) -> None:
     if settings.potential.kind == "delta" and settings.delta.fit == "readout" and not is_linear(settings):
         return  # the base's own rehearsal builds the network
     if is_linear(settings):
-        if settings.potential.kind == "charge_aware":
-            raise UserError("is fitted without charges", "take a network for potential=charge_aware", "model")
-        potential: Potential = linear_model(task, settings.model)
+        linear = linear_model(task, settings.model)
+        potential: Potential = with_charges(linear, settings.electrostatics, task.dataset.species)
     else:
         potential = untrained(settings, task)
         if settings.prior == "force_constants":
