@@ -163,7 +163,7 @@ class Convolution(nn.Module):
 
         Args:
             x: features, [n_atoms, m, c].
-            hidden: last hidden layer of the radial network, [n_atoms, n_slots, n_hidden].
+            hidden: last hidden layer of the radial network, [n_pairs, n_hidden].
             scale: of `hidden`.
             edges: harmonics and neighbours.
 
@@ -176,7 +176,7 @@ class Convolution(nn.Module):
         neighbours = [edges.gather(component) for component in x.unbind(1)]
         sums = [
             harmonics[path[1].l] @ (weight * neighbours[m])
-            for path, weight, components in zip(self.paths, weights, self.components, strict=True)
+            for path, weight, components in zip(self.paths, map(edges.spread, weights), self.components, strict=True)
             for m in components
         ]
         coupled = self.couplings.like(x) @ torch.cat(sums, dim=1)
@@ -225,7 +225,7 @@ class SpeciesConvolution(nn.Module):
             of_species = nn.functional.one_hot(species.index_select(0, edges.sender), s).to(harmonics.dtype)
             of_species = of_species.T.reshape(s, 1, n, -1).transpose(0, 2)  # [atom, 1, species, slot]
             harmonics = (of_species.transpose(1, 2) * harmonics.unsqueeze(1)).flatten(1, 2)
-        sums = (harmonics @ hidden).unflatten(1, (s, -1))  # [atom, species, m, hidden]
+        sums = (harmonics @ edges.spread(hidden)).unflatten(1, (s, -1))  # [atom, species, m, hidden]
         sums = sums.squeeze(1) if s == 1 else sums.transpose(1, 2).flatten(2)
         radial = (self.weight * (scale / math.sqrt(len(self.weight)))).split(self.n_channels, dim=1)
         parts = []

@@ -23,13 +23,17 @@ class EdgeTable:
         sender: [n_atoms * n_slots], neighbour in each slot (0 in empty ones).
         slots_of: [n_atoms, n_sent], the slots that each atom is the neighbour in, filled up with empty slots.
         harmonics: [n_atoms, (l_max + 1)^2, n_slots].
-        radial: [n_atoms, n_slots, n_radial].
+        radial: radial basis of each pair of neighbours, [n_pairs, n_radial]: both directions share it.
+        pair: [n_atoms * n_slots], the pair in each slot (0 in empty ones).
+        slots_of_pair: [n_pairs, 2], or [n_pairs, 1] where edges do not come in both directions.
     """
 
     sender: Tensor
     slots_of: Tensor
     harmonics: Tensor
     radial: Tensor
+    pair: Tensor
+    slots_of_pair: Tensor
 
     @classmethod
     def of(
@@ -58,25 +62,62 @@ class EdgeTable:
         slots_of = slots_of.index_copy(0, by_sender * n_sent + _rank(by_sender, sent), place.index_select(0, order))
 
         rows = edges.vectors.T.contiguous()  # [3, n_edges]: long rows
-        if len(empty) > n_edges:
-            rows = rows.new_tensor([[cutoff], [0.0], [0.0]]).repeat(1, len(empty)).index_copy(1, place, rows)
         lengths = (rows * rows).sum(dim=0).sqrt()
-        y = harmonics((rows / lengths).to(dtype))
+        unit = rows / lengths
+        if len(empty) > n_edges:
+            unit = unit.new_tensor([[1.0], [0.0], [0.0]]).repeat(1, len(empty)).index_copy(1, place, unit)
+        y = harmonics(unit.to(dtype))
         if len(empty) > n_edges:
             y = y.masked_fill(empty, 0.0)
-        y = y.unflatten(1, (n_atoms, n_slots)).transpose(0, 1)
+        pairs = _pairs(edges, n_atoms)
+        slots_of_pair, apart = place[pairs], lengths.index_select(0, pairs[:, 0])
+        if n_edges == 0:  # one pair that contributes nothing, so that there is something to gather from
+            slots_of_pair, apart = place.new_zeros((1, 1)), lengths.new_full((1,), cutoff)
+        pair = torch.zeros_like(sender)
+        for slots in slots_of_pair.unbind(1):
+            pair = pair.index_copy(0, slots, torch.arange(len(slots), device=device))
         return cls(
             sender,
             slots_of.unflatten(0, (n_atoms, n_sent)),
-            y,
-            basis(lengths.to(dtype)).unflatten(0, (n_atoms, n_slots)),
+            y.unflatten(1, (n_atoms, n_slots)).transpose(0, 1),
+            basis(apart.to(dtype)),
+            pair,
+            slots_of_pair,
         )
 
     def gather(self, x: Tensor) -> Tensor:
         """What the neighbours know: [n_atoms, c] -> [n_atoms, n_slots,
         c]; gradients do not flow through empty slots.
         """
-        return _Gather.apply(x, self.sender, self.slots_of).unflatten(0, (len(x), -1))
+        return _Gather.apply(x, self.sender, self.slots_of).unflatten(0, (len(self.slots_of), -1))
+
+    def spread(self, x: Tensor) -> Tensor:
+        """What the pairs know: [n_pairs, c] -> [n_atoms, n_slots, c]; gradients do not flow through empty slots."""
+        return _Gather.apply(x, self.pair, self.slots_of_pair).unflatten(0, (len(self.slots_of), -1))
+
+
+def _pairs(edges: Edges, n_atoms: int) -> Tensor:
+    """Both edges of every pair of neighbours, [n_pairs, 2]; each edge alone, [n_edges, 1], where they do not match.
+
+    Edges i <- j and j <- i have opposite vectors. Sorted by atoms and by the component along a direction that no
+    lattice plane is normal to, those of one direction and those of the other come in the same order.
+    """
+    vectors = edges.vectors.detach()
+    along = vectors @ vectors.new_tensor([0.5403023058681398, 0.6180339887498949, 0.5710441695345512])
+    forward = (edges.receiver < edges.sender) | ((edges.receiver == edges.sender) & (along > 0))
+    low, high = torch.minimum(edges.receiver, edges.sender), torch.maximum(edges.receiver, edges.sender)
+    atoms, signed = low * n_atoms + high, torch.where(forward, along, -along)
+    sides = []
+    for side in (forward, ~forward):
+        chosen = side.nonzero().squeeze(1)
+        chosen = chosen[signed[chosen].argsort()]
+        sides.append(chosen[atoms[chosen].argsort(stable=True)])
+    if len(sides[0]) == len(sides[1]):
+        pairs = torch.stack(sides, dim=1)
+        opposite = (vectors[sides[0]] + vectors[sides[1]]).abs()
+        if bool((atoms[sides[0]] == atoms[sides[1]]).all()) and bool((opposite < 1e-8).all()):
+            return pairs
+    return torch.arange(len(vectors), device=vectors.device).unsqueeze(1)
 
 
 def _rank(index: Tensor, counts: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from e3nn import o3
 from reference import e3nn_convolution
 
-from mlffx.data.graph import Edges
+from mlffx.data.graph import Edges, batch_graphs, build_graph, edges_of
 from mlffx.models.convolution import SILU_SCALE, Convolution, PathLinear, RadialNetwork, SpeciesConvolution
 from mlffx.models.edge_table import EdgeTable
 from mlffx.models.irreps import Irrep, SphericalHarmonics, dimension, natural
@@ -107,3 +109,21 @@ def test_gather_and_its_gradient() -> None:
     expected = segment_sum(y.unsqueeze(2) * x[edges.sender].unsqueeze(1), edges.receiver, 5)
     torch.testing.assert_close(sums(x), expected)
     assert torch.autograd.gradcheck(sums, (x,)) and torch.autograd.gradgradcheck(sums, (x,))
+
+
+@pytest.mark.parametrize("repetitions", [1, 2])
+@pytest.mark.parametrize("size", [0.0, 0.05])
+def test_pairs_of_a_crystal(repetitions: int, size: float) -> None:
+    """Every pair of neighbours is found once, also where atoms are neighbours of their own images."""
+    atoms = bulk("LiH", "rocksalt", a=4.0) * repetitions
+    atoms.positions += np.random.default_rng(0).normal(scale=size, size=atoms.positions.shape)
+    edges = edges_of(batch_graphs([build_graph(atoms, CUTOFF)]))
+    table = table_of(edges, len(atoms), 1)
+    n_edges = len(edges.sender)
+    assert table.slots_of_pair.shape == (n_edges // 2, 2)
+    assert len(table.slots_of_pair.unique()) == n_edges
+    expected = BesselBasis(5, CUTOFF)(edges.lengths)
+    found = table.spread(table.radial)
+    y = o3.spherical_harmonics([0, 1], edges.vectors, True, "component")
+    sums = segment_sum(y.unsqueeze(2) * expected.unsqueeze(1), edges.receiver, len(atoms))
+    torch.testing.assert_close(table.harmonics @ found, sums)
