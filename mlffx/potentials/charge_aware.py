@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from mlffx.potentials.base import Potential
 from mlffx.potentials.network import NetworkPotential
 
 CHUNK = 20  # structures in one batch
+MOST_DRAWN = 16  # charge parameters that a posterior is drawn of; more are a network, and networks have ensembles
 
 
 class ChargeAwarePotential(Potential):
@@ -31,12 +33,44 @@ class ChargeAwarePotential(Potential):
         UserError: where the charge model needs features and the short-range part has none.
     """
 
+    spread: Tensor
+
     def __init__(self, short_range: Potential, electrostatics: Electrostatics) -> None:
         super().__init__()
         self.short_range, self.electrostatics = short_range, electrostatics
         self.carries_charges = electrostatics.name != "none"
         self.cutoff = max(short_range.cutoff, electrostatics.cutoff)
         self.crystal = short_range.crystal
+        self.n_drawn = self._count_drawn()
+        self.register_buffer("spread", torch.zeros(self.n_drawn, self.n_drawn, dtype=torch.float64))
+
+    def _count_drawn(self) -> int:
+        """Coefficients and charge parameters of a fit in closed form, which get a joint posterior; 0 for networks."""
+        linear = getattr(getattr(self.short_range, "model", None), "coefficients", None)
+        n_charges = sum(p.numel() for p in self.electrostatics.parameters())
+        return 0 if linear is None or not 0 < n_charges <= MOST_DRAWN else len(linear) + n_charges
+
+    def posterior_samples(self, n: int, seed: int) -> list[Potential]:
+        """Force constants and charges drawn together, after a fit in closed form."""
+        if not self.n_drawn:
+            short = self.short_range.posterior_samples(n, seed)
+            return [ChargeAwarePotential(s, self.electrostatics).eval() for s in short]
+        if not bool(self.spread.any()):
+            return []
+        generator = torch.Generator().manual_seed(seed)
+        draws = [self.spread @ torch.randn(self.n_drawn, generator=generator, dtype=torch.float64) for _ in range(n)]
+        return [self._moved(draw) for draw in draws]
+
+    def _moved(self, moves: Tensor) -> Potential:
+        """A copy with other coefficients and charges, and without a posterior of its own."""
+        sample = copy.deepcopy(self)
+        model: Any = sample.short_range.model
+        parameters: list[Tensor] = [model.coefficients, *sample.electrostatics.parameters()]
+        for parameter, move in zip(parameters, moves.split([p.numel() for p in parameters]), strict=True):
+            parameter.data += move.reshape(parameter.shape)
+        model.spread.zero_()
+        sample.spread.zero_()
+        return sample.eval()
 
     def forward(self, graph: Data, edges: Edges) -> dict[str, Any]:
         out = dict(self.short_range(graph, edges.within(self.short_range.cutoff)))

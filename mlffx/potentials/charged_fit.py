@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -30,6 +31,8 @@ from mlffx.potentials.network import NetworkPotential
 
 INDEPENDENT = 1e-7  # singular values below this fraction of the largest are collinear features
 CHUNK = 20  # structures in one batch
+FELT = 1e-3  # directions of charge parameters felt less than this fraction of the strongest one are left as fitted
+STEP = 1e-4  # e, of charge parameters; the energy is nearly quadratic in them
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,20 @@ def fit_charged(
         )
         weights = linear.weights
     network.model.set_coefficients(linear.coefficients, linear.spread)  # type: ignore[operator]
+    if potential.n_drawn:
+        slopes, directions = _independent(electrostatic.slopes().numpy())
+        joint = fit_linear(
+            np.column_stack([design, slopes[:n]]),
+            remaining[:n],
+            sizes,
+            force_rows=None if force_rows is None else np.column_stack([force_rows, slopes[n:]]),
+            forces=None if forces is None else remaining[n:],
+            force_weight=force_weight,
+            robust=robust,
+            ridge=linear.ridge,
+        )
+        spread = block_diag(np.eye(design.shape[1]), directions) @ joint.spread
+        potential.spread.zero_()[:, : spread.shape[1]] = torch.as_tensor(spread)
     with torch.no_grad():
         network.scale.fill_(1.0)  # type: ignore[operator]
         network.offsets.fill_(linear.offset)  # type: ignore[operator]
@@ -141,6 +158,21 @@ class _Electrostatic:
         with torch.set_grad_enabled(self.with_forces):
             results = [[part.detach() for part in self._evaluate(batch, False)] for batch in self.batches]
         return torch.cat([energy for energy, _ in results] + [forces for _, forces in results])
+
+    def slopes(self) -> Tensor:
+        """Derivative of the labels with respect to each charge parameter, [n_labels, n_parameters], by differences."""
+        columns = []
+        for parameter in self.model.parameters():
+            flat = parameter.data.view(-1)
+            for k in range(len(flat)):
+                start = float(flat[k])
+                ends = []
+                for step in (STEP, -STEP):
+                    flat[k] = start + step
+                    ends.append(self.labels())
+                flat[k] = start
+                columns.append((ends[0] - ends[1]) / (2 * STEP))
+        return torch.stack(columns, dim=1)
 
     def backward(self, slopes: Tensor, n: int) -> None:
         """Accumulate d(slopes . labels) in the parameters' gradients; the first n slopes are of energies."""
@@ -184,6 +216,16 @@ def _minimise(
     step(closure)
     residual()
     return history
+
+
+def _independent(slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes [n_labels, r] along the directions [n_parameters, r] in which the labels depend on the charges at all.
+
+    A common shift of the charges of all elements, for one, changes nothing.
+    """
+    _, singular, right = np.linalg.svd(slopes, full_matrices=False)
+    directions = right[singular > FELT * singular[0]].T
+    return slopes @ directions, directions
 
 
 def _span(columns: np.ndarray) -> Tensor:
