@@ -20,6 +20,7 @@ from mlffx.lattice.paths import labelled_points
 from mlffx.lattice.phonons import Bands, Phonons
 from mlffx.potentials.base import Potential
 
+DOS_MEMBERS = 8  # densities of states cost seconds a member, and their sigma is for the eye
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
@@ -152,16 +153,19 @@ def spectra(
     crystal = members[0].crystal
     masses = masses_of(crystal.numbers, settings.isotopes)
     isotope = isotope_label(crystal.numbers, settings.isotopes)
-    phonons = [Phonons(fc, masses, nac, isotope) for fc in members]
+    shared: dict[bytes, Phonons] = {}  # draws of a difference may share their base
+    phonons = [shared.setdefault(fc.values.tobytes(), Phonons(fc, masses, nac, isotope)) for fc in members]
     average = phonons[0] if len(members) == 1 else Phonons(mean_constants(members), masses, nac, isotope)
     points = {label: labelled(label, q, average, phonons) for label, q in labelled_points(crystal).items()}
-    bands = [p.bands(settings.points_per_segment) for p in track(phonons, "bands")]
+    solved = {id(p): p.bands(settings.points_per_segment) for p in track(list(shared.values()), "bands")}
+    bands = [solved[id(p)] for p in phonons]
     grid, total = np.zeros(0), np.zeros((len(members), 0))
     projected: dict[str, np.ndarray] = {}
     if density_of_states:
-        grid, total, projected = common_dos(
-            [p.dos(settings.mesh, settings.pitch) for p in track(phonons, "density of states")]
-        )
+        some = phonons[:: -(-len(phonons) // DOS_MEMBERS)]  # evenly spaced: every fit with its draws takes part
+        once = list({id(p): p for p in some}.values())
+        found = {id(p): p.dos(settings.mesh, settings.pitch) for p in track(once, "density of states")}
+        grid, total, projected = common_dos([found[id(p)] for p in some])
     return Spectra(
         name=name,
         points=points,

@@ -171,7 +171,8 @@ def _tiles(e: Evaluation) -> list[Tile]:
     for spectrum in (e.low_level, e.truth):
         if spectrum is not None:
             other = spectrum.points[label]
-            j = other.branches.index(point.branches[i]) if point.branches[i] in other.branches else i
+            highest = int(other.estimate().mean.argmax())  # LO of one, TO of the other without a non-analytical term
+            j = other.branches.index(point.branches[i]) if point.branches[i] in other.branches else highest
             tiles.append(_tile(spectrum.name, other, j, "low level" if spectrum is e.low_level else "analytic twin"))
     if e.low_level is not None:
         shift = shifts(e.model, e.low_level).get(label, {}).get(point.branches[i])

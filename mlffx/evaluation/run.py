@@ -32,8 +32,10 @@ from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.progress import Tracker, frequency_table
 from mlffx.evaluation.spectra import Spectra
 from mlffx.lattice.isotopes import masses_of
-from mlffx.lattice.nac import build_nac
+from mlffx.lattice.nac import Nac, build_nac
 from mlffx.lattice.phonons import Phonons
+from mlffx.potentials.base import Potential
+from mlffx.potentials.born import charged_terms
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task, prepare
@@ -153,7 +155,9 @@ def compute(
 
     material = known_material(str(settings.data.get("name", "")))
     nac, nac_notes = build_nac(phonons.nac, crystal, material, members.potentials[0], phonons.nac_method)
-    low_nac = nac if phonons.nac == "reference" else None  # a base without charges has none of its own
+    low_nac = nac  # reference values describe the crystal; charges of its own are those of the base
+    if phonons.nac == "model" and bases is not None:
+        low_nac = own_nac(bases.potentials[0], crystal, phonons)
 
     high_constants = recalibrated(force_constants(members, crystal, phonons, track), sigma_scale)
     low_constants = None if bases is None else force_constants(bases, crystal, phonons, track)
@@ -264,7 +268,15 @@ def _truth(settings: TrainSettings, crystal: Crystal, phonons: PhononSettings, t
     if settings.data.get("kind") != "twin":
         return None
     exact = twin_potentials(settings.data)[settings.level.name]
-    return spectra("exact", force_constants(Members([exact], "single"), crystal, phonons, track), phonons, track)
+    nac = own_nac(exact, crystal, phonons)
+    return spectra("exact", force_constants(Members([exact], "single"), crystal, phonons, track), phonons, track, nac)
+
+
+def own_nac(potential: Potential, crystal: Crystal, phonons: PhononSettings) -> Nac | None:
+    """The non-analytical term of a potential's own charges; None without charges or with phonons.nac=none."""
+    if phonons.nac == "none" or not charged_terms(potential):
+        return None
+    return build_nac("model", crystal, potential=potential, method=phonons.nac_method)[0]
 
 
 def _residuals(

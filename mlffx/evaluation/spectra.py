@@ -71,8 +71,8 @@ class Spectra:
         path: of the bands.
         bands: cm-1, sorted at each q, [n_members, n_q, n_modes].
         grid: of the densities of states, cm-1, [n_grid].
-        dos: states per cm-1 and primitive cell, integrates to 3 n_basis, [n_members, n_grid].
-        element_dos: the part of each element, [n_members, n_grid].
+        dos: states per cm-1 and primitive cell, integrates to 3 n_basis, [n, n_grid]; of some of many members.
+        element_dos: the part of each element, [n, n_grid].
         isotope: whose masses were used.
     """
 
