@@ -154,7 +154,7 @@ def compute(
     bases = members.low_level()
 
     material = known_material(str(settings.data.get("name", "")))
-    nac, nac_notes = build_nac(phonons.nac, crystal, material, members.potentials[0], phonons.nac_method)
+    nac, nac_notes = build_nac(phonons.nac, crystal, material, members.fitted[0], phonons.nac_method)
     low_nac = nac  # reference values describe the crystal; charges of its own are those of the base
     if phonons.nac == "model" and bases is not None:
         low_nac = own_nac(bases.potentials[0], crystal, phonons)
