@@ -80,7 +80,7 @@ def branches(phonons: Phonons, q: Sequence[float] | np.ndarray) -> list[Branch]:
     longitudinal[order[:n_longitudinal]] = True
     names = _names(longitudinal, at_gamma)
     one_element = len(set(phonons.crystal.numbers.tolist())) == 1
-    return _merge(names, frequencies, fractions, tolerance, triplet="LTO" if one_element else "TO")
+    return _merge(names, frequencies, fractions, tolerance, "LTO" if one_element else "TO", at_gamma)
 
 
 def longitudinal_fractions(
@@ -164,7 +164,12 @@ def _names(longitudinal: np.ndarray, at_gamma: bool) -> list[str]:
 
 
 def _merge(
-    names: list[str], frequencies: np.ndarray, fractions: np.ndarray, tolerance: float, triplet: str
+    names: list[str],
+    frequencies: np.ndarray,
+    fractions: np.ndarray,
+    tolerance: float,
+    triplet: str,
+    at_gamma: bool,
 ) -> list[Branch]:
     found: list[Branch] = []
     groups = _groups(frequencies, tolerance)
@@ -172,7 +177,7 @@ def _merge(
         names = [ORDER[min(level, 3)] for level, group in enumerate(groups) for _ in group]
     for group in groups:
         members = [names[k] for k in group]
-        if sorted(members) == ["LO", "TO", "TO"]:
+        if at_gamma and sorted(members) == ["LO", "TO", "TO"]:
             merged = {triplet: list(group)}
         elif sorted(members) == ["LA", "LO"]:
             merged = {"LA": list(group)}
