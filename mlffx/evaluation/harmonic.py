@@ -141,20 +141,26 @@ def spectra(
     track: Track,
     nac: Nac | None = None,
     density_of_states: bool = True,
+    member_nacs: Sequence[Nac | None] | None = None,
 ) -> Spectra:
     """Everything that is plotted and tabulated, of every member.
 
     Args:
         name: for legends.
         members: force constants in one supercell.
-        nac: non-analytical term.
+        nac: non-analytical term; of the mean force constants, and of every member unless they have their own.
+        member_nacs: one a member, where charges differ between members and their spread is to show in LO.
         density_of_states: skip it where only frequencies are wanted (other isotopes).
     """
     crystal = members[0].crystal
     masses = masses_of(crystal.numbers, settings.isotopes)
     isotope = isotope_label(crystal.numbers, settings.isotopes)
-    shared: dict[bytes, Phonons] = {}  # draws of a difference may share their base
-    phonons = [shared.setdefault(fc.values.tobytes(), Phonons(fc, masses, nac, isotope)) for fc in members]
+    nacs = [nac] * len(members) if member_nacs is None else list(member_nacs)
+    shared: dict[tuple, Phonons] = {}  # draws of a difference may share their base
+    phonons = []
+    for fc, own in zip(members, nacs, strict=True):
+        key = (fc.values.tobytes(), None if own is None else own.born.tobytes())
+        phonons.append(shared.setdefault(key, Phonons(fc, masses, own, isotope)))
     average = phonons[0] if len(members) == 1 else Phonons(mean_constants(members), masses, nac, isotope)
     points = {label: labelled(label, q, average, phonons) for label, q in labelled_points(crystal).items()}
     solved = {id(p): p.bands(settings.points_per_segment) for p in track(list(shared.values()), "bands")}

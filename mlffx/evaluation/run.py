@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from rich.console import Console
 from mlffx.data.crystal import Crystal
 from mlffx.data.noise import estimate_noise
 from mlffx.data.twin import twin_potentials
+from mlffx.dynamics.result import DynamicsResult
+from mlffx.dynamics.run import run_dynamics
 from mlffx.errors import UserError
 from mlffx.evaluation import outputs
 from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
@@ -62,6 +64,7 @@ class Evaluation:
         experiment: measured values, placed on the path.
         residuals: of the energies; None where the data is not at hand.
         protocol: everything the numbers depend on.
+        dynamics: of the first member, where it was asked for.
         verdicts: of controls.
         warnings: what must not be overlooked.
     """
@@ -82,6 +85,7 @@ class Evaluation:
     experiment: Experiment
     residuals: EnergyResiduals | None
     protocol: dict[str, Any]
+    dynamics: DynamicsResult | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -106,6 +110,7 @@ def evaluate(
     samples: int = 16,
     sigma_scale: float = 1.0,
     controls: str | Sequence[str] = (),
+    dynamics: Mapping[str, Any] | None = None,
     verdicts: Sequence[Verdict] = (),
     progress: bool = True,
     command: str = "",
@@ -119,6 +124,8 @@ def evaluate(
         samples: draws from the posterior of potentials that were fitted in closed form.
         sigma_scale: recalibration of every sigma, as found on a twin (`mlffx.evaluation.calibration`).
         controls: to run first: `all`, or names of `control_runs.CONTROLS`.
+        dynamics: keys of conf/dynamics, for densities of states from molecular dynamics; nothing runs where None or
+            `enabled: false`.
         verdicts: of anything else that goes into the report.
         progress: bars, on a terminal.
         command: the line that started this, for the report.
@@ -131,6 +138,8 @@ def evaluate(
     result = compute(run, phonons or PhononSettings(), reference, samples, track, sigma_scale)
     if wanted:
         result.verdicts += run_controls(wanted, _context(result, track))
+    if dynamics and dynamics.get("enabled", True):
+        result.dynamics = _dynamics(result, dynamics, progress)
     result.verdicts += verdicts
     write(result, command)
     return result
@@ -162,14 +171,15 @@ def compute(
     high_constants = recalibrated(force_constants(members, crystal, phonons, track), sigma_scale)
     low_constants = None if bases is None else force_constants(bases, crystal, phonons, track)
     low_constants = low_constants and recalibrated(low_constants, sigma_scale)
-    model = spectra(run_name(settings), high_constants, phonons, track, nac)
+    own = None if phonons.nac != "model" else [own_nac(p, crystal, phonons) for p in members.potentials]
+    model = spectra(run_name(settings), high_constants, phonons, track, nac, member_nacs=own)
     low_name = task.low or task.dataset.low
     low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track, low_nac)
     measured = replace(measured, elsewhere=place(measured.elsewhere, model.path, crystal))
     with_dos = {m.isotope for m in measured.elsewhere}  # isotopes that get a figure of their own
     others = {
         isotope: (
-            spectra(model.name, high_constants, masses, track, nac, isotope in with_dos),
+            spectra(model.name, high_constants, masses, track, nac, isotope in with_dos, own),
             None
             if low is None
             else spectra(low.name, low_constants or [], masses, track, low_nac, isotope in with_dos),
@@ -226,6 +236,12 @@ def show(result: Evaluation, console: Console | None = None) -> None:
 
 def _context(e: Evaluation, track: Tracker) -> Context:
     return Context(e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings, track)
+
+
+def _dynamics(e: Evaluation, config: Mapping[str, Any], progress: bool) -> DynamicsResult:
+    """Molecular dynamics of the first member; finished trajectories are read, not repeated."""
+    settings = {"isotopes": dict(e.phonon_settings.isotopes), "progress": progress} | dict(config)
+    return run_dynamics(e.members.fitted[0], e.phonons.crystal, settings, e.directory / "dynamics")
 
 
 def run_name(settings: TrainSettings) -> str:
