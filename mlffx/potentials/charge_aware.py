@@ -51,7 +51,11 @@ class ChargeAwarePotential(Potential):
         return 0 if linear is None or not 0 < n_charges <= MOST_DRAWN else len(linear) + n_charges
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
-        """Force constants and charges drawn together, after a fit in closed form."""
+        """Force constants and charges drawn together, after a fit in closed form.
+
+        Energy differences, forces and force constants of a draw have a meaning; its energy of the perfect crystal has
+        none, because the offset stays while the charges move.
+        """
         if not self.n_drawn:
             short = self.short_range.posterior_samples(n, seed)
             return [ChargeAwarePotential(s, self.electrostatics).eval() for s in short]

@@ -107,6 +107,23 @@ def test_polarisation_of_ions_whose_charge_flows():
     np.testing.assert_allclose(np.abs(found), np.abs(exact), atol=0.03 * np.abs(exact).max())
 
 
+def test_draws_from_the_posterior_move_charges_with_force_constants():
+    """Labels with 2 meV of noise: five repetitions scatter the charge by 0.015 e, and one posterior has to know it."""
+    truth = IonicTwin(**RIGID)
+    network = NetworkPotential(build_model(TRUNCATED), torch.zeros(2), 1.0, TRUNCATED)
+    potential = with_charges(network, {"name": "fixed", "charges": {"Li": 0.5, "H": -0.5}, "fit": True}, [1, 3])
+    graphs = frames(CELL, 60, 0.03, 0, potential.cutoff)
+    assert potential.posterior_samples(3, 0) == []
+    labels = energies(truth, graphs) + 0.002 * np.random.default_rng(0).normal(size=len(graphs))
+    fit_charged(potential, graphs, labels, iterations=8)
+    samples = potential.posterior_samples(24, 0)
+    charges = [float(s.electrostatics.charges.detach().diff()) / 2 for s in samples]
+    assert 0.007 < np.std(charges, ddof=1) < 0.03
+    drawn = np.array([energies(s, graphs[-4:]) for s in samples])
+    spread = (drawn[:, 1:] - drawn[:, :1]).std(axis=0)
+    assert (spread > 1e-4).all() and (spread < 0.01).all()  # charges and force constants move so as to fit the labels
+
+
 def test_a_potential_that_is_not_linear_is_refused():
     spec = {"name": "painn", "species": [1, 3], "n_hidden": 4}
     network = NetworkPotential(build_model(spec), torch.zeros(2), 1.0, spec)
