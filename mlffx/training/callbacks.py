@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import time
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +109,6 @@ def readable(trainer: pl.Trainer) -> dict[str, float]:
         if key in found:
             row[name] = found[key] ** 0.5
     return row | {k: v for k, v in found.items() if k == "val_charge_rms_e"}
-
-
-class StopWithParent(pl.Callback):
-    """In a worker process: end when the run that started it is gone, instead of training on unseen."""
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        parent = parent_process()
-        if parent is not None and not parent.is_alive():
-            raise SystemExit("the run that started this worker is gone")
 
 
 class MetricsFile(pl.Callback):

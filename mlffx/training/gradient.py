@@ -19,7 +19,7 @@ from mlffx.potentials.base import Potential
 from mlffx.potentials.charge_aware import centre_offsets, with_charges
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
-from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile, StopWithParent
+from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
 from mlffx.training.closed_form import linear_prior
 from mlffx.training.datamodule import GraphDataModule
 from mlffx.training.losses import EnergyForceLoss
@@ -121,7 +121,6 @@ def _trainer(settings: TrainSettings, directory: RunDirectory, title: str, logge
         averaged,
         Checkpoints(directory, averaged),
         MetricsFile(directory.metrics),
-        StopWithParent(),
     ]
     if s.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=s.patience))

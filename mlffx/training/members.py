@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,20 @@ def fit_member(
 
 def _work(config: Mapping[str, Any], member: int, directory: Path, base: Path | None) -> None:
     """In a process of its own: everything again from the configuration, one thread, no bar."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     settings = TrainSettings.read(config)
     settings = replace(settings, trainer=replace(settings.trainer, progress=False, threads=1))
     potential = None if base is None else load_potential(base)
     fit_member(settings, prepare(settings), member, RunDirectory(directory), potential)
+
+
+def _end_with_parent() -> None:
+    """A killed run must not leave workers training on unseen; what they wrote is whole at any moment."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def fit_members_in_parallel(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +17,8 @@ from conftest import QUICK, SMALL
 
 from mlffx.potentials.build import load_potential
 from mlffx.training.entry import entry_point
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def epochs(run):
@@ -131,3 +137,36 @@ def test_wandb_offline_leaves_a_run_to_read_back(train):
     files = list((run / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 1
     shutil.rmtree(run / "wandb")
+
+
+def test_a_killed_run_leaves_no_workers_and_resumes(tmp_path):
+    """kill -9 in the middle of an ensemble: its workers end too, and the run goes on to its end."""
+    run = tmp_path / "run"
+    more = [f"run_dir={run}", f"cache_dir={tmp_path / 'bases'}", "level=low", "ensemble=2", "trainer.workers=2"]
+    command = [sys.executable, str(ROOT / "train.py"), *QUICK, *more, "trainer.max_epochs=200"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    first = run / "members" / "0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.kill()
+    process.wait()
+    assert first.exists()
+    while any(alive(w) for w in workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(alive(w) for w in workers)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    done = max(len(epochs(run / "members" / k)) for k in "01")
+    config["trainer"]["max_epochs"] = done + 2  # the rest of 200 epochs would take long
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    entry_point([f"resume={run}"])
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+
+
+def alive(pid):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
