@@ -86,6 +86,7 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
             samples=settings.samples,
             sigma_scale=settings.sigma_scale,
             controls=settings.controls or (),
+            dynamics=settings.dynamics,
             progress=settings.progress,
             command=command,
         )

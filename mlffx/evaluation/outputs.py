@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
 from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.anharmonic import anharmonic_dos
 from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.energies import parity, residual_against_amplitude
 from mlffx.evaluation.figures.shifts import mode_shifts
@@ -60,6 +61,7 @@ def write_numbers(e: Evaluation) -> None:
     write_csv(e.rows, e.directory / "comparison.csv")
     write_atomically(e.directory / "phonons.json", json.dumps(phonons_json(e), indent=1, allow_nan=False))
     e.phonons.save(e.directory / "phonopy_params.yaml")
+    e.phonons.write_force_constants(e.directory / "FORCE_CONSTANTS")
     save_spectra(
         {name: s for name, s in (("model", e.model), ("low_level", e.low_level), ("exact", e.truth)) if s is not None},
         e.directory / "spectra.npz",
@@ -87,6 +89,7 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
         "scores": {g: {k: asdict(s) for k, s in columns.items()} for g, columns in e.scores.items()},
         "verdicts": [asdict(v) for v in e.verdicts],
         "warnings": e.warnings,
+        "dynamics": None if e.dynamics is None else e.dynamics.summary(),
         "protocol": e.protocol,
     }
     return _plain(content)
@@ -117,11 +120,29 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
         add("parity", "Parity", f"Predicted against labelled {quantity}.", parity(e.residuals, quantity))
         caption = "Flat at the noise of the labels: nothing left to learn. Growing with amplitude: a missing term."
         add("residuals", "Residual against amplitude", caption, residual_against_amplitude(e.residuals))
+    if e.dynamics is not None:
+        add(
+            "anharmonic_dos",
+            "Density of states from molecular dynamics",
+            _dynamics_caption(e),
+            anharmonic_dos(e.dynamics),
+        )
     frozen = e.directory / "controls" / "frozen_phonons.png"
     if frozen.is_file() and any(v.name == "frozen" for v in e.verdicts):
         caption = "Energy along the optical eigenvectors at Γ; the line is what the force constants give."
         pages.append(PageFigure("Frozen phonons", caption, frozen, 437))
     return pages
+
+
+def _dynamics_caption(e: Evaluation) -> str:
+    assert e.dynamics is not None
+    a = e.dynamics.sigma_a
+    schedule = e.dynamics.schedule
+    return (
+        f"{e.dynamics.config.replicas} replicas, {e.dynamics.config.production_ps:g} ps each, time step "
+        f"{schedule.time_step:.2f} fs, {e.dynamics.config.temperature:g} K, classical nuclei. Share of the "
+        f"forces that is anharmonic: {a.total:.3f} ± {a.sigma:.3f}. All numbers are in dynamics/dynamics.json."
+    )
 
 
 def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:

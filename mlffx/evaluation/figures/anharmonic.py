@@ -1,0 +1,55 @@
+"""Densities of states from molecular dynamics against the harmonic ones, and what anharmonicity changes."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from mlffx.dynamics.result import DynamicsResult
+from mlffx.evaluation.figures.style import (
+    BLACK,
+    BLUE,
+    DASHES,
+    GREY,
+    VERMILION,
+    legend_below,
+    new_figure,
+    quiet_grid,
+    styled,
+)
+
+
+def anharmonic_dos(result: DynamicsResult) -> Figure:
+    """Full and harmonic dynamics with their errors above, their difference below (bands: one standard error)."""
+    with styled():
+        figure = new_figure(6.4, 4.2)
+        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1]})
+        grid, temperature = result.full.grid, result.config.temperature
+        upper.plot(
+            result.harmonic.grid, result.harmonic.total, color=GREY, linestyle=DASHES[1], label="harmonic, lattice"
+        )
+        lines = [
+            (result.harmonic_md, BLACK, f"harmonic, MD {temperature:g} K"),
+            (result.full, BLUE, f"full, MD {temperature:g} K"),
+        ]
+        for spectrum, color, name in lines:
+            if spectrum is None:
+                continue
+            sigma = spectrum.sigma()
+            upper.plot(spectrum.grid, spectrum.total, color=color, linewidth=1.2, label=name)
+            upper.fill_between(
+                spectrum.grid, spectrum.total - sigma, spectrum.total + sigma, color=color, alpha=0.2, linewidth=0
+            )
+        change, spread = result.difference.total, result.difference.sigma()
+        lower.axhline(0, color=BLACK, linewidth=0.8)
+        lower.plot(grid, change, color=VERMILION, linewidth=1.2)
+        lower.fill_between(grid, change - spread, change + spread, color=VERMILION, alpha=0.25, linewidth=0)
+        seen = grid[result.full.total > 1e-3 * result.full.total.max()]
+        upper.set_xlim(0, 1.05 * float(seen.max()) if len(seen) else None)
+        upper.set_ylim(0, None)
+        upper.set_ylabel("states per cm$^{-1}$")
+        lower.set_ylabel("full − harmonic")
+        lower.set_xlabel("frequency (cm$^{-1}$)")
+        for axes in (upper, lower):
+            quiet_grid(axes)
+        legend_below(figure, [upper])
+    return figure
