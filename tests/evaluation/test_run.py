@@ -152,3 +152,16 @@ def test_runs_are_laid_over_each_other(evaluation: Evaluation, delta_run: Path, 
     with pytest.raises(UserError, match="two runs"):
         overlay([delta_run], tmp_path / "out")
     assert Run.read(delta_run).mode("GAMMA", "LTO") is not None
+
+
+def test_dynamics_stand_beside_the_harmonic_density(tmp_path: Path) -> None:
+    short = {"supercell": 1, "replicas": 3, "production_ps": 0.45, "equilibration_ps": 0.1, "resolution_cm1": 120}
+    settings = short | {"n_bootstrap": 20, "effective": False, "snapshot_step_fs": 50, "progress": False}
+    run = write_run(tmp_path / "direct", [twin_potentials(TWIN)["low"]], kind="direct", level="low")
+    result = evaluate(run, QUICK, dynamics=settings)
+    assert result.dynamics is not None
+    assert np.trapezoid(result.dynamics.full.total, result.dynamics.full.grid) == pytest.approx(6, rel=0.15)
+    assert (result.directory / "figures" / "anharmonic_dos.png").stat().st_size > 5000
+    assert "molecular dynamics" in (result.directory / "report.html").read_text()
+    assert json.loads((result.directory / "phonons.json").read_text())["dynamics"]["sigma_a"]["total"][0] > 0
+    assert evaluate(run, QUICK, dynamics={"enabled": False}).dynamics is None

@@ -25,7 +25,12 @@ def anharmonic_dos(result: DynamicsResult) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1]})
         grid, temperature = result.full.grid, result.config.temperature
         upper.plot(
-            result.harmonic.grid, result.harmonic.total, color=GREY, linestyle=DASHES[1], label="harmonic, lattice"
+            result.harmonic.grid,
+            result.harmonic.total,
+            color=GREY,
+            linestyle=DASHES[1],
+            zorder=4,
+            label="harmonic, lattice",
         )
         lines = [
             (result.harmonic_md, BLACK, f"harmonic, MD {temperature:g} K"),
@@ -43,8 +48,7 @@ def anharmonic_dos(result: DynamicsResult) -> Figure:
         lower.axhline(0, color=BLACK, linewidth=0.8)
         lower.plot(grid, change, color=VERMILION, linewidth=1.2)
         lower.fill_between(grid, change - spread, change + spread, color=VERMILION, alpha=0.25, linewidth=0)
-        seen = grid[result.full.total > 1e-3 * result.full.total.max()]
-        upper.set_xlim(0, 1.05 * float(seen.max()) if len(seen) else None)
+        upper.set_xlim(0, 1.12 * result.highest_cm1)
         upper.set_ylim(0, None)
         upper.set_ylabel("states per cm$^{-1}$")
         lower.set_ylabel("full − harmonic")
