@@ -18,10 +18,12 @@ from mlffx.errors import UserError
 from mlffx.evaluation.comparison import LABELS, Measured, branch_index, finite
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.dispersion import dispersion
+from mlffx.evaluation.figures.learning import LearningPoint, learning_curves
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, with_sigma, write_report
 from mlffx.evaluation.spectra import Spectra, load_spectra
 from mlffx.evaluation.uncertainty import Estimate, over_models
+from mlffx.training.run_directory import RunDirectory
 
 SUMMARY_COLUMNS = ("run", "name", "level", "q_label", "branch", "cm1", "sigma_cm1", "low_level_cm1", "shift_cm1")
 
@@ -82,7 +84,7 @@ def overlay(
     title = f"{found[0].phonons['material'].replace('_', ' ')}: {len(found)} runs"
     spectra = [run.spectra for run in found]
     style.save(dispersion(spectra, None, measured, title), output / "overlay")
-    figures = _figures(found, output)
+    figures = _figures(found, output) + _learning_figure(found, measured, output)
     write_summary(found, output / "summary.csv")
     _page(found, title, measured, figures, output)
     return found
@@ -176,6 +178,35 @@ def _spread(estimates: Sequence[Estimate | None]) -> str:
         return ""
     total, form = over_models(known)
     return f"{float(total.mean):.1f} ± {float(total.sigma):.1f} ({float(form):.1f} form)"
+
+
+def learning_points(runs: Sequence[Run]) -> dict[str, list[LearningPoint]]:
+    """Runs that differ in training size alone as learning curves: name -> points; empty where none does."""
+    label, branch = modes_of(runs, ("GAMMA", "X", "L"))[0]
+    curves: dict[str, list[LearningPoint]] = {}
+    for run in runs:
+        directory = RunDirectory(run.path)
+        metrics, mode = directory.read_metrics(), run.mode(label, branch)
+        error = metrics.get("test_difference_energy_mae_meV_per_atom", metrics.get("test_energy_mae_meV_per_atom"))
+        if mode is None or metrics.get("train_frames") is None:
+            continue
+        seed = int(directory.read_config().get("seed", 0))
+        point = LearningPoint(int(metrics["train_frames"]), error, float(mode.mean), finite(mode.sigma), seed)
+        curves.setdefault(run.phonons["name"], []).append(point)
+    return {name: points for name, points in curves.items() if len({p.n_train for p in points}) > 1}
+
+
+def _learning_figure(runs: Sequence[Run], measured: Sequence[Measured], output: Path) -> list[PageFigure]:
+    curves = learning_points(runs)
+    if not curves:
+        return []
+    label, branch = modes_of(runs, ("GAMMA", "X", "L"))[0]
+    here = next((m for m in measured if (m.label, m.branch) == (label, branch)), None)
+    line = None if here is None else ("experiment", here.cm1, here.sigma_cm1)
+    figure = learning_curves(curves, f"{style.greek(label)} {branch}", reference=line)
+    path = style.save(figure, output / "learning_curves")[1]
+    caption = "Held-out error and the watched mode against the number of training labels; bars: seeds and own sigma."
+    return [PageFigure("Learning curves", caption, path, round(95 * figure.get_figwidth()))]
 
 
 def _figures(runs: Sequence[Run], output: Path) -> list[PageFigure]:

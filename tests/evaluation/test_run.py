@@ -14,7 +14,7 @@ from mlffx.data.crystal import Crystal
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation.members import fingerprint, gather
-from mlffx.evaluation.overlay import Run, overlay
+from mlffx.evaluation.overlay import Run, learning_points, overlay
 from mlffx.evaluation.run import Evaluation, evaluate, show
 from mlffx.evaluation.spectra import load_spectra
 from mlffx.lattice.phonons import Phonons
@@ -149,6 +149,13 @@ def test_runs_are_laid_over_each_other(evaluation: Evaluation, delta_run: Path, 
     assert lines[0].startswith("run,name,level,q_label,branch,cm1,sigma_cm1") and len(lines) > 20
     page = (tmp_path / "out" / "report.html").read_text()
     assert "high, all models" in page and "four members" in page
+    for k, run in enumerate((delta_run, other)):
+        errors = {"train_frames": 10 + 4 * k, "test_difference_energy_mae_meV_per_atom": 0.2 - 0.1 * k}
+        (run / "metrics.json").write_text(json.dumps(errors))
+    (points,) = learning_points(found).values()
+    assert [(p.n_train, p.energy_mae) for p in points] == [(10, 0.2), (14, 0.1)]
+    overlay([delta_run, other], tmp_path / "out")
+    assert (tmp_path / "out" / "learning_curves.png").is_file()
     with pytest.raises(UserError, match="two runs"):
         overlay([delta_run], tmp_path / "out")
     assert Run.read(delta_run).mode("GAMMA", "LTO") is not None
