@@ -53,18 +53,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def base_overrides(overrides: Sequence[str], low: str, extra: Sequence[str]) -> list[str]:
-    """Overrides that train the base of a delta: the run's own, at the low level and direct, then `base_overrides`."""
-    dropped = ("potential", "level", "run_dir", "resume", "print", "loss", "hydra", "electrostatics")
-    kept = [o for o in overrides if not o.startswith(("+", "~")) and re.split(r"[.=/]", o)[0] not in dropped]
-    return [*kept, f"level={low}" if _has_level(low) else "level=declared", *_named(low), "potential=direct", *extra]
+    """Overrides that train the base of a delta: the run's own, at the low level and direct, then `base_overrides`.
+
+    What only concerns the difference (its kind, loss, output) is left out; `extra` may name any of it again.
+    """
+    dropped = ("potential", "delta", "level", "run_dir", "resume", "print", "loss", "hydra")
+    kept = [o for o in overrides if not o.startswith(("+", "~")) and _group(o) not in dropped]
+    level = [f"level={low}"] if _has_level(low) else ["level=declared", f"level.name={low}"]
+    given = {o.split("=", 1)[0] for o in extra}
+    own = [o for o in [*kept, *level, "potential=direct"] if o.split("=", 1)[0] not in given]
+    return [*own, *extra]
+
+
+def _group(override: str) -> str:
+    return re.split(r"[.=/]", override)[0]
 
 
 def _has_level(name: str) -> bool:
     return (CONF / "level" / f"{name}.yaml").is_file()
-
-
-def _named(low: str) -> list[str]:
-    return [] if _has_level(low) else [f"level.name={low}"]
 
 
 def _explained(error: Exception, config_name: str, overrides: Sequence[str]) -> UserError:

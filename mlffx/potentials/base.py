@@ -33,6 +33,10 @@ class Potential(nn.Module):
         """Plain nested dictionary from which `build_potential` makes the same potential (without its weights)."""
         raise NotImplementedError
 
+    def feature_sizes(self) -> list[int]:
+        """Number of FEATURES of each term that has any, in their order."""
+        return []
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         """Draws from the posterior of what least squares fitted; empty where nothing was. Networks have ensembles."""
         return []

@@ -95,6 +95,9 @@ class ChargeAwarePotential(Potential):
             keys.DIPOLE: dipole(charges, graph),
         }
 
+    def feature_sizes(self) -> list[int]:
+        return self.short_range.feature_sizes()
+
     def set_precision(self, dtype: torch.dtype) -> Potential:
         self.short_range.set_precision(dtype)
         self.electrostatics.set_precision(dtype)

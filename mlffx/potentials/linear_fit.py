@@ -21,6 +21,7 @@ Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms,
 
 RIDGES = np.logspace(-9, 2, 45)  # relative to the largest eigenvalue
 REWEIGHTINGS = 8
+BLOCK_FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-6)
 TOLERATED = 1.05  # of the lowest mean square error: the strongest ridge that is not clearly worse
 TUKEY = 4.685  # 95 % efficiency for normal residuals
 
@@ -93,6 +94,7 @@ def fit_linear(
     force_weight: float = 1.0,
     robust: bool = True,
     ridge: float | None = None,
+    blocks: np.ndarray | None = None,
 ) -> LinearFit:
     """Solve energies = design @ coefficients + n_atoms * offset, with forces = force_rows @ coefficients if given.
 
@@ -104,6 +106,8 @@ def fit_linear(
         force_weight: weight of a force component (eV/A) against the energy of a structure (eV).
         robust: Tukey weights on the energies.
         ridge: fixed regularisation; None chooses it by leave-one-out.
+        blocks: number of the block each feature belongs to, [n_features]; blocks after the first are held back by a
+            factor of their own, the strongest that leave-one-out does not mind.
     """
     scale = design.std(axis=0) if force_rows is None else np.sqrt((force_rows**2).mean(axis=0))
     scale = np.where(scale > 1e-12 * max(scale.max(), 1e-300), scale, np.inf)  # constant columns carry no information
@@ -111,6 +115,9 @@ def fit_linear(
     extra = None if force_rows is None else force_weight * force_rows / scale
     target = None if forces is None else force_weight * np.asarray(forces)
     weights = np.ones(len(energies))
+    if blocks is not None and ridge is None:
+        scale = scale / _block_factors(blocks, x, energies, n_atoms, extra, target)
+        x, extra = design / scale, None if force_rows is None else force_weight * force_rows / scale
     solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
     if robust:
         # The ridge stays as chosen with every label in while labels are weighed, and is chosen once more afterwards:
@@ -184,6 +191,29 @@ def _solve(
     silent = best * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
     covariance = inverse_normal @ (scores.T @ scores) @ inverse_normal + silent
     return coefficients, offset, leave_one_out, covariance, float(best), dof
+
+
+def _block_factors(
+    blocks: np.ndarray,
+    x: np.ndarray,
+    energies: np.ndarray,
+    n_atoms: np.ndarray,
+    extra: np.ndarray | None,
+    target: np.ndarray | None,
+) -> np.ndarray:
+    """Factor of each feature, [n_features]: 1 in the first block, for the others chosen one after the other."""
+    factors = np.ones(len(blocks))
+    everyone = np.ones(len(energies))
+    for block in sorted(set(blocks.tolist()))[1:]:
+        scores = []
+        for factor in BLOCK_FACTORS:
+            trial = np.where(blocks == block, factor, factors)
+            rows = None if extra is None else extra * trial
+            solution = _solve(x * trial, energies, n_atoms, everyone, rows, target, None)
+            scores.append(_tau_scale(solution[2]) ** 2)
+        held_back = np.flatnonzero(np.array(scores) <= TOLERATED * min(scores))[-1]
+        factors[blocks == block] = BLOCK_FACTORS[held_back]
+    return factors
 
 
 def _tau_scale(residuals: np.ndarray) -> float:

@@ -44,6 +44,9 @@ class NetworkPotential(Potential):
         energy = sum_by_graph(per_atom, graph)
         return out | {keys.ENERGY: energy, keys.PARTS: {self.model.name: energy}}
 
+    def feature_sizes(self) -> list[int]:
+        return [self.model.n_features]
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         draws = getattr(self.model, "posterior_draws", None)
         if draws is None:

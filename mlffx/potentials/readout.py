@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -55,6 +56,14 @@ class ReadoutPotential(Potential):
         self.weights.copy_(torch.as_tensor(fit.coefficients).reshape(self.weights.shape))
         self.spread.copy_(torch.as_tensor(fit.spread))
         self.offset.fill_(fit.offset)
+
+    def feature_sizes(self) -> list[int]:
+        return self.base.feature_sizes()
+
+    def blocks(self) -> np.ndarray:
+        """Term of the base that each coefficient of the head reads, [n_species * n_features]."""
+        sizes = self.base.feature_sizes() or [self.n_features]
+        return np.tile(np.repeat(np.arange(len(sizes)), sizes), len(self.species))
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         generator = torch.Generator().manual_seed(seed)

@@ -39,6 +39,9 @@ class SumPotential(Potential):
             out[keys.FEATURES] = torch.cat(features, dim=-1)
         return out | {keys.ENERGY: sum(parts.values()), keys.PARTS: parts}
 
+    def feature_sizes(self) -> list[int]:
+        return [size for _, term in self._potentials() for size in term.feature_sizes()]
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         drawn = {name: term.posterior_samples(n, seed + k) for k, (name, term) in enumerate(self._potentials())}
         if not any(drawn.values()):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from mlffx.data import keys
 from mlffx.data.splits import resample
 from mlffx.errors import UserError
 from mlffx.models.base import build_model
@@ -27,6 +26,7 @@ from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task
 
 LINEAR_MODELS = ("force_constants",)
+PRIOR = {"angle_orders": [3]}  # of a network: what the energies of a difference can determine too
 
 
 def is_closed_form(settings: TrainSettings) -> bool:
@@ -114,7 +114,7 @@ def fit_with_charges(
 
 def linear_prior(settings: TrainSettings, task: Task, frames: np.ndarray) -> Potential:
     """What a network with prior=force_constants stands on; its own error bars are dropped: the network corrects it."""
-    prior, fit = fit_force_constants(settings, task, frames, {})
+    prior, fit = fit_force_constants(settings, task, frames, PRIOR)
     prior.model.set_coefficients(fit.coefficients, np.zeros_like(fit.spread))  # type: ignore[operator]
     return prior.requires_grad_(False)
 
@@ -123,37 +123,38 @@ def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Po
     assert base is not None
     base = base.set_precision(torch.float64)
     graphs = task.graphs(base.cutoff)
-    with torch.no_grad():
-        from mlffx.data.graph import batch_graphs, edges_of
-
-        batch = batch_graphs(graphs[:1])
-        features = base(batch, edges_of(batch)).get(keys.FEATURES)
-    if features is None:
+    if not (sizes := base.feature_sizes()):
         raise UserError(
-            "the base has no features to read out",
-            "take delta.fit=network or a network as the base",
-            "delta.fit",
+            "the base has no features to read out", "take delta.fit=network or a network as the base", "delta.fit"
         )
-    potential = ReadoutPotential(base, task.dataset.species, features.shape[1])
-    fit = _solve(task, potential.describe, graphs, frames, 0.0, 1.0)
+    potential = ReadoutPotential(base, task.dataset.species, sum(sizes))
+    fit = _solve(task, potential.describe, graphs, frames, 0.0, 1.0, potential.blocks())
     potential.set_head(fit)
     return potential, fit
 
 
 def _solve(
-    task: Task, describe: Describe, graphs: list[Data], frames: np.ndarray, weight: float, energy_per_force: float
+    task: Task,
+    describe: Describe,
+    graphs: list[Data],
+    frames: np.ndarray,
+    weight: float,
+    energy_per_force: float,
+    blocks: np.ndarray | None = None,
 ) -> LinearFit:
     """Least squares on the frames; `weight` is the force term's weight against the energies', as in the loss."""
     chosen = [graphs[k] for k in sorted(set(frames.tolist()))]
     rows = {int(g.frame): row for g, row in zip(chosen, energy_design(describe, chosen), strict=True)}
     design = np.array([rows[int(k)] for k in frames])
     n_atoms = task.dataset.n_atoms[frames].astype(float)
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {"blocks": blocks}
     if weight > 0 and task.forces is not None:
         n = {int(g.frame): 3 * g.num_nodes for g in chosen}
         ends = np.cumsum([n[int(g.frame)] for g in chosen])[:-1]
-        blocks = dict(zip([int(g.frame) for g in chosen], np.split(force_design(describe, chosen), ends), strict=True))
-        extra["force_rows"] = np.concatenate([blocks[int(k)] for k in frames])
+        force_blocks = dict(
+            zip([int(g.frame) for g in chosen], np.split(force_design(describe, chosen), ends), strict=True)
+        )
+        extra["force_rows"] = np.concatenate([force_blocks[int(k)] for k in frames])
         extra["forces"] = np.concatenate([task.forces[int(k)].reshape(-1) for k in frames])
         extra["force_weight"] = np.sqrt(weight / 3) * energy_per_force * np.sqrt(n_atoms.mean())
     return fit_linear(design, task.energies[frames], n_atoms, **extra)

@@ -51,11 +51,15 @@ def _job(config: DictConfig) -> None:
 
 
 def _base_config(values: dict, overrides: list[str]) -> dict | None:
+    """Configuration of the base of a delta, with that of the base's own base (a ladder) under `base`."""
     potential = values["potential"]
     if potential["kind"] != "delta" or potential.get("base", "train") != "train":
         return None
     low = potential.get("low") or values["data"].get("low")
-    return plain(composed("train", base_overrides(overrides, low, potential.get("base_overrides") or [])))
+    below = base_overrides(overrides, low, potential.get("base_overrides") or [])
+    config = plain(composed("train", below))
+    nested = _base_config(config, below)
+    return config if nested is None else config | {"base": nested}
 
 
 def _resume(path: Path, others: list[str]) -> None:

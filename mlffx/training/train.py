@@ -82,18 +82,24 @@ def rehearse(settings: TrainSettings, task: Task) -> None:
 
 
 def train_cached(config: Mapping[str, Any], cache_dir: str, console: Console) -> Path:
-    """The base's run directory, trained unless one with the same configuration and data is finished already."""
+    """The base's run directory, trained unless one with the same configuration and data is finished already.
+
+    Args:
+        config: of the base; under `base` that of its own base, if it is a delta itself.
+    """
+    nested = config.get("base")
+    config = {k: v for k, v in config.items() if k != "base"}
     settings = TrainSettings.read(config)
     hashes = prepare(settings).dataset.hashes
     ignored = ("run_dir", "cache_dir", "logger")
-    decisive = {k: v for k, v in config.items() if k not in ignored}
+    decisive = {k: v for k, v in config.items() if k not in ignored} | {"base": nested}
     decisive["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
     path = Path(cache_dir) / f"{settings.data['name']}-{settings.level.name}-{fingerprint(decisive, hashes)}"
     if RunDirectory(path).status() == "finished":
         console.print(f"base: {path} (found in the cache)")
         return path
     console.print(f"base: {settings.potential.kind} {settings.model['name']} on {settings.level.name}, into {path}")
-    return train(config, directory=path)
+    return train(config, nested, directory=path)
 
 
 def _fit_members(
