@@ -60,7 +60,7 @@ class ForceConstantModel(AtomicModel):
         self,
         species: Sequence[int],
         crystal: Crystal | Mapping[str, Any] | None = None,
-        cutoff: float = 4.5,
+        cutoff: float = 4.2,
         anharmonic_cutoff: float | None = None,
         orders: Sequence[int] = (3, 4),
         angle_orders: Sequence[int] | None = None,
