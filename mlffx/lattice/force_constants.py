@@ -15,7 +15,7 @@ from mlffx.data import keys
 from mlffx.data.crystal import Crystal
 from mlffx.data.graph import batch_graphs
 from mlffx.errors import UserError
-from mlffx.lattice import phonopy_api
+from mlffx.lattice import phonopy_api, phonopy_files
 from mlffx.lattice.symmetry import SiteIndex
 from mlffx.potentials.base import Potential, evaluate
 from mlffx.potentials.batched import device_of, evaluate_atoms, graph_of, in_double
@@ -220,7 +220,7 @@ def load_force_constants(path: Path) -> ForceConstants:
     Raises:
         UserError: for a file without force constants.
     """
-    stored = phonopy_api.load(path)
+    stored = phonopy_files.load(path)
     if stored.values is None:
         raise UserError("the phonopy file holds no force constants", "write them with phonopy --include-fc", path)
     return ForceConstants(stored.values, stored.crystal, stored.matrix, "file")

@@ -11,13 +11,13 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mlffx.errors import UserError
-from mlffx.lattice import paths, phonopy_api
+from mlffx.lattice import paths, phonopy_api, phonopy_files
 from mlffx.lattice.force_constants import ForceConstants
 from mlffx.lattice.isotopes import masses_of
 from mlffx.lattice.nac import Nac
 from mlffx.lattice.results import Bands, DensityOfStates, Modes, Protocol, Thermal
 from mlffx.lattice.symmetry import keeps_symmetry
-from mlffx.units import THZ_TO_CM1, THZ_TO_MEV
+from mlffx.units import THZ_TO_CM1
 
 IMAGINARY = -5.0  # cm-1: acoustic modes at Gamma scatter around zero by less
 KJ_MOL_TO_MEV = 1000 / 96.48533212331  # kJ/mol -> meV
@@ -64,7 +64,7 @@ class Phonons:
     @classmethod
     def load(cls, path: Path) -> Phonons:
         """Phonons of a `phonopy_params.yaml`, with its masses and non-analytical term."""
-        stored = phonopy_api.load(path)
+        stored = phonopy_files.load(path)
         if stored.values is None:
             raise UserError("the phonopy file holds no force constants", "write them with phonopy --include-fc", path)
         constants = ForceConstants(stored.values, stored.crystal, stored.matrix, "file")
@@ -215,23 +215,18 @@ class Phonons:
     def save(self, path: Path) -> None:
         """Write `phonopy_params.yaml`: the interchange format, read by phonopy, phono3py and `Phonons.load`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        phonopy_api.save(self._ph, path)
+        phonopy_files.save(self._ph, path)
 
     def write_force_constants(self, path: Path) -> None:
         """Write FORCE_CONSTANTS in phonopy's text format, for programs that read no YAML; `save` holds the cells."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        phonopy_api.write_force_constants(self._ph, path)
+        phonopy_files.write_force_constants(self._ph, path)
 
 
 def lattice_constant(force_constants: ForceConstants) -> float:
     """a of the conventional cell, A."""
     crystal = force_constants.crystal
     return float(np.linalg.norm((paths.to_conventional(crystal) @ crystal.cell)[0]))
-
-
-def to_mev(frequency_cm1: float | np.ndarray) -> float | np.ndarray:
-    """cm-1 -> meV."""
-    return frequency_cm1 / THZ_TO_CM1 * THZ_TO_MEV
 
 
 def reduced_mass_ratio(masses: Sequence[float], others: Sequence[float]) -> float:

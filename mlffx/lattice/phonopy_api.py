@@ -1,4 +1,4 @@
-"""Everything mlffx asks of phonopy, in one file: phonopy renames parts of its interface between minor versions.
+"""What mlffx asks of phonopy, here and in `phonopy_files`: phonopy renames parts of its interface between versions.
 
 Cells go in and out as `Crystal` and ASE objects, rows are lattice vectors, q-points are fractions of the reciprocal
 primitive cell, frequencies are THz (imaginary ones negative). The primitive cell is always the crystal's own, so
@@ -12,14 +12,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import phonopy
 from ase import Atoms
 from ase.data import chemical_symbols
 from phonopy import Phonopy, run_qha
-from phonopy.file_IO import write_FORCE_CONSTANTS
 from phonopy.harmonic.dynamical_matrix import NacParams
 from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 from phonopy.phonon.mesh import Mesh
@@ -31,27 +28,6 @@ from mlffx.errors import UserError
 from mlffx.lattice.isotopes import natural_mass
 from mlffx.lattice.symmetry import SupercellSymmetry
 from mlffx.units import COULOMB_EV_A
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a phonopy file holds.
-
-    Attributes:
-        crystal: primitive cell.
-        matrix: supercell rows in primitive rows, [3, 3].
-        values: compact force constants, [n_basis, n_supercell, 3, 3], eV/A^2, or None.
-        masses: [n_basis], amu.
-        born: [n_basis, 3, 3], e, or None.
-        dielectric: [3, 3] or None.
-    """
-
-    crystal: Crystal
-    matrix: np.ndarray
-    values: np.ndarray | None
-    masses: np.ndarray
-    born: np.ndarray | None
-    dielectric: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +74,7 @@ def _geometry(cell: bytes, positions: bytes, numbers: bytes, matrix: bytes) -> G
         # phonopy's columns are our rows: its supercell matrix is the transpose.
         ph = Phonopy(unit, supercell_matrix=repeats.T, primitive_matrix=np.eye(3), log_level=0)
     rows = np.asarray(ph.primitive.p2s_map)
-    supercell = _to_ase(ph.supercell)
+    supercell = to_ase(ph.supercell)
     basis = {int(s): i for i, s in enumerate(rows)}
     supercell.set_array("site_type", np.array([basis[int(s)] for s in ph.primitive.s2p_map]))
     crystal = Crystal(lattice_rows, fractions, species)
@@ -116,7 +92,7 @@ def displaced_supercells(of: Geometry, distance: float) -> list[Atoms]:
     """Symmetry-inequivalent displacements of `distance` A, each with both signs."""
     ph = copy.deepcopy(of.ph)
     ph.generate_displacements(distance=distance, is_plusminus=True)
-    return [_to_ase(cell) for cell in ph.supercells_with_displacements or []]
+    return [to_ase(cell) for cell in ph.supercells_with_displacements or []]
 
 
 def solve(of: Geometry, distance: float, forces: Sequence[np.ndarray]) -> np.ndarray:
@@ -241,73 +217,6 @@ def quasi_harmonic(
     }
 
 
-def save(ph: Phonopy, path: Path) -> None:
-    """Write cells, supercell, force constants, masses and the non-analytical term as `phonopy_params.yaml`."""
-    partial = path.with_name(path.name + ".part")
-    ph.save(partial, settings={"force_constants": True, "force_sets": False, "displacements": False})
-    partial.replace(path)
-
-
-def write_force_constants(ph: Phonopy, path: Path) -> None:
-    """Write FORCE_CONSTANTS, phonopy's text format (full: every atom of the supercell)."""
-    full = ph.force_constants
-    assert full is not None
-    if full.shape[0] != full.shape[1]:
-        full = compact_fc_to_full_fc(ph.primitive, full)
-    partial = path.with_name(path.name + ".part")
-    write_FORCE_CONSTANTS(full, filename=partial)
-    partial.replace(path)
-
-
-def load(path: Path) -> Stored:
-    """Read a phonopy file with force constants (or forces, from which they are computed).
-
-    Raises:
-        UserError: for a missing or unreadable file.
-    """
-    if not Path(path).is_file():
-        raise UserError("no such phonopy file", "write one with evaluate.py or phonopy", path)
-    try:
-        ph = phonopy.load(path, is_nac=True, symmetrize_fc=False, log_level=0)
-    except Exception as error:
-        raise UserError(f"unreadable phonopy file ({type(error).__name__}: {error})", "", path) from error
-    cell = _to_ase(ph.primitive)
-    matrix = np.rint(np.asarray(ph.supercell.cell) @ np.linalg.inv(cell.cell.array)).astype(int)
-    values = ph.force_constants
-    if values is not None:
-        if values.shape[0] == values.shape[1] and values.shape[0] != len(cell):
-            values = values[ph.primitive.p2s_map]
-        values = _reorder(ph, geometry(Crystal.from_atoms(cell), matrix), np.array(values))
-    nac = ph.nac_params
-    return Stored(
-        Crystal.from_atoms(cell),
-        matrix,
-        values,
-        np.array(ph.masses),
-        None if nac is None else np.array(nac["born"]),
-        None if nac is None else np.array(nac["dielectric"]),
-    )
-
-
-def _reorder(ph: Phonopy, target: Geometry, values: np.ndarray) -> np.ndarray:
-    """Columns of compact force constants from the supercell order of `ph` to that of `target`.
-
-    Both supercells are repeats of the same primitive cell, perhaps with other representatives: columns are found by the
-    vector from the row's atom.
-    """
-    ours, theirs = target.supercell, ph.supercell
-    inverse = np.linalg.inv(ours.cell.array)
-    out = np.empty_like(values)
-    for row in range(len(values)):
-        start_ours = ours.positions[target.rows[row]]
-        start_theirs = theirs.positions[ph.primitive.p2s_map[row]]
-        offsets = (ours.positions - start_ours)[:, None] - (theirs.positions - start_theirs)[None]
-        fractions = offsets @ inverse
-        distance = np.abs(fractions - np.rint(fractions)).max(axis=-1)
-        out[row] = values[row, distance.argmin(axis=1)]
-        assert distance.min(axis=1).max() < 1e-3, "phonopy file whose supercell is not a repeat of its primitive cell"
-    return out
-
-
-def _to_ase(cell: PhonopyAtoms) -> Atoms:
+def to_ase(cell: PhonopyAtoms) -> Atoms:
+    """A cell of phonopy as ASE atoms, periodic."""
     return Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
