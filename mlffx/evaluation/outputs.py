@@ -115,11 +115,10 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
         moved = shifts(e.model, e.low_level)
         caption = f"Model minus {e.low_level.name}, member by member, so that what both share cancels."
         add("shifts", "Shift per mode", caption, mode_shifts({e.model.name: moved}, e.low_level.name))
-    if e.residuals is not None:
-        quantity = "energy" if e.low_level is None else "energy difference"
-        add("parity", "Parity", f"Predicted against labelled {quantity}.", parity(e.residuals, quantity))
-        caption = "Flat at the noise of the labels: nothing left to learn. Growing with amplitude: a missing term."
-        add("residuals", "Residual against amplitude", caption, residual_against_amplitude(e.residuals))
+    quantity = "energy" if e.low_level is None else "energy difference"
+    add("parity", "Parity", f"Predicted against labelled {quantity}.", parity(e.residuals, quantity))
+    caption = "Flat at the noise of the labels: nothing left to learn. Growing with amplitude: a missing term."
+    add("residuals", "Residual against amplitude", caption, residual_against_amplitude(e.residuals))
     if e.dynamics is not None:
         add(
             "anharmonic_dos",
@@ -208,7 +207,7 @@ def _tiles(e: Evaluation) -> list[Tile]:
     for m in e.experiment.harmonic:
         if m.label == label:
             tiles.append(Tile("experiment, harmonic", with_sigma(m.cm1, m.sigma_cm1), "anharmonic shift removed"))
-    if e.residuals is not None and e.residuals.held_out.any():
+    if e.residuals.held_out.any():
         what = "difference" if e.low_level is not None else "energy"
         tiles.append(Tile("held-out error", f"{e.residuals.mae(True):.3f}", f"meV/atom, {what}"))
     return tiles
@@ -229,15 +228,12 @@ def _training(e: Evaluation) -> list[tuple[str, str]]:
         ("model", ", ".join(f"{k} {v}" if k != "name" else str(v) for k, v in s.model.items() if v is not None)),
         ("ensemble", f"{s.ensemble} (seed {s.seed}, training sets: {s.resample})"),
     ]
-    if e.residuals is not None:
-        held, fitted = int(e.residuals.held_out.sum()), int((~e.residuals.held_out).sum())
-        lines.append(("labelled structures", f"{fitted} to fit and choose with, {held} held out"))
-        what = "energy difference" if e.low_level is not None else "energy"
-        lines.append(
-            (f"held-out error, {what}", f"{e.residuals.mae(True):.3f} meV/atom (mean absolute, mean of members)")
-        )
-        if e.residuals.noise is not None:
-            lines.append(("noise of the labels", f"{e.residuals.noise:.3f} meV/atom (estimated from the data alone)"))
+    held, fitted = int(e.residuals.held_out.sum()), int((~e.residuals.held_out).sum())
+    lines.append(("labelled structures", f"{fitted} to fit and choose with, {held} held out"))
+    what = "energy difference" if e.low_level is not None else "energy"
+    lines.append((f"held-out error, {what}", f"{e.residuals.mae(True):.3f} meV/atom (mean absolute, mean of members)"))
+    if e.residuals.noise is not None:
+        lines.append(("noise of the labels", f"{e.residuals.noise:.3f} meV/atom (estimated from the data alone)"))
     forces = metrics.get("test_forces_mae_meV_per_A")
     if forces is not None:
         lines.append(("held-out error, forces", f"{forces:.1f} meV/Å (mean absolute)"))

@@ -9,12 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mlffx.data.crystal import Crystal
-from mlffx.data.noise import estimate_noise
-from mlffx.data.twin import twin_potentials
 from mlffx.dynamics.result import DynamicsResult
 from mlffx.dynamics.run import run_dynamics
-from mlffx.errors import UserError
 from mlffx.evaluation import outputs
 from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
 from mlffx.evaluation.control_runs import Context, chosen, run_controls
@@ -28,16 +24,24 @@ from mlffx.evaluation.harmonic import (
     recalibrated,
     spectra,
 )
-from mlffx.evaluation.labels import residuals
-from mlffx.evaluation.measured import NOTHING, Experiment, experiment, known_material, masses_for, place
+from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.progress import Tracker, frequency_table
 from mlffx.evaluation.spectra import Spectra
+from mlffx.evaluation.subject import (
+    crystal_of,
+    energy_residuals,
+    exact_spectra,
+    experiment_for,
+    material_of,
+    other_isotopes,
+    own_nac,
+    run_name,
+)
+from mlffx.lattice.force_constants import SYMMETRIC_SITES
 from mlffx.lattice.isotopes import masses_of
-from mlffx.lattice.nac import Nac, build_nac
+from mlffx.lattice.nac import build_nac
 from mlffx.lattice.phonons import Phonons
-from mlffx.potentials.base import Potential
-from mlffx.potentials.born import charged_terms
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task, prepare
@@ -62,7 +66,7 @@ class Evaluation:
         members: potentials evaluated.
         rows: of comparison.csv; scores of them by group.
         experiment: measured values, placed on the path.
-        residuals: of the energies; None where the data is not at hand.
+        residuals: of the energies.
         protocol: everything the numbers depend on.
         dynamics: of the first member, where it was asked for.
         verdicts: of controls.
@@ -83,7 +87,7 @@ class Evaluation:
     rows: list[Row]
     scores: dict[str, dict[str, Score]]
     experiment: Experiment
-    residuals: EnergyResiduals | None
+    residuals: EnergyResiduals
     protocol: dict[str, Any]
     dynamics: DynamicsResult | None = None
     verdicts: list[Verdict] = field(default_factory=list)
@@ -159,7 +163,7 @@ def compute(
     members = gather(directory.path, samples, resampled=settings.resample == "bootstrap")
     task = prepare(settings)
     crystal = crystal_of(task, members)
-    measured = _experiment(reference, str(settings.data.get("name", "")), crystal)
+    measured = experiment_for(reference, str(settings.data.get("name", "")), crystal)
     bases = members.low_level()
 
     material = known_material(str(settings.data.get("name", "")))
@@ -184,21 +188,21 @@ def compute(
             if low is None
             else spectra(low.name, low_constants or [], masses, track, low_nac, isotope in with_dos),
         )
-        for isotope, masses in _other_isotopes(measured, model.isotope, phonons).items()
+        for isotope, masses in other_isotopes(measured, model.isotope, phonons).items()
     }
-    rows = compare(_material(settings), model, low, measured.labelled)
+    rows = compare(material_of(settings), model, low, measured.labelled)
     for other, other_low in others.values():
-        rows += compare(_material(settings), other, other_low, measured.labelled)
+        rows += compare(material_of(settings), other, other_low, measured.labelled)
     average = Phonons(mean_constants(high_constants), masses_of(crystal.numbers, phonons.isotopes), nac, model.isotope)
     differs = disagreement(members.fitted[0], crystal, phonons) if phonons.cross_check else None
     evaluation = Evaluation(
         run=directory,
         settings=settings,
         phonon_settings=phonons,
-        material=_material(settings),
+        material=material_of(settings),
         model=model,
         low_level=low,
-        truth=_truth(settings, crystal, phonons, track),
+        truth=exact_spectra(settings, crystal, phonons, track),
         isotopes=others,
         phonons=average,
         task=task,
@@ -206,7 +210,7 @@ def compute(
         rows=rows,
         scores=score_groups(rows),
         experiment=measured,
-        residuals=_residuals(members, bases, task, settings, track),
+        residuals=energy_residuals(members, bases, task, settings, track),
         protocol=outputs.protocol(average, phonons, members, differs) | {"sigma_scale": sigma_scale},
         warnings=nac_notes,
     )
@@ -244,72 +248,9 @@ def _dynamics(e: Evaluation, config: Mapping[str, Any], progress: bool) -> Dynam
     return run_dynamics(e.members.fitted[0], e.phonons.crystal, settings, e.directory / "dynamics")
 
 
-def run_name(settings: TrainSettings) -> str:
-    """Name of a run in legends: level, potential, fit, model."""
-    parts = [settings.level.name.upper().replace("CCSDT", "CCSD(T)")]
-    potential = settings.potential
-    parts.append(potential.kind.replace("_", "-"))
-    model = str(settings.model["name"]).replace("_", " ")
-    if potential.kind == "delta" and model != "force constants":
-        parts.append(f"({model}, {settings.delta.fit})")
-    else:
-        parts.append(f"({model})")
-    return " ".join(parts)
-
-
-def crystal_of(task: Task, members: Members) -> Crystal:
-    """The ideal crystal: of the data set, or of the potential."""
-    crystal = task.dataset.crystal or next((p.crystal for p in members.potentials if p.crystal is not None), None)
-    if crystal is None:
-        raise UserError("phonons need the ideal crystal", "declare data.crystal", "data.crystal")
-    return crystal
-
-
-def _material(settings: TrainSettings) -> str:
-    return str(settings.data.get("name") or settings.data.get("kind"))
-
-
-def _experiment(wanted: str, data_name: str, crystal: Crystal) -> Experiment:
-    material = known_material(data_name) if wanted == "auto" else None if wanted in ("none", "None", "") else wanted
-    return NOTHING if material is None else experiment(material, crystal)
-
-
-def _other_isotopes(measured: Experiment, isotope: str, settings: PhononSettings) -> dict[str, PhononSettings]:
-    """Settings with the masses of measurements on other isotopes; the force constants are the same."""
-    return {name: replace(settings, isotopes=masses_for(name)) for name in measured.isotopes() if name != isotope}
-
-
-def _truth(settings: TrainSettings, crystal: Crystal, phonons: PhononSettings, track: Tracker) -> Spectra | None:
-    """Exact phonons of the level, known for analytic twins."""
-    if settings.data.get("kind") != "twin":
-        return None
-    exact = twin_potentials(settings.data)[settings.level.name]
-    nac = own_nac(exact, crystal, phonons)
-    return spectra("exact", force_constants(Members([exact], "single"), crystal, phonons, track), phonons, track, nac)
-
-
-def own_nac(potential: Potential, crystal: Crystal, phonons: PhononSettings) -> Nac | None:
-    """The non-analytical term of a potential's own charges; None without charges or with phonons.nac=none."""
-    if phonons.nac == "none" or not charged_terms(potential):
-        return None
-    return build_nac("model", crystal, potential=potential, method=phonons.nac_method)[0]
-
-
-def _residuals(
-    members: Members, bases: Members | None, task: Task, settings: TrainSettings, track: Tracker
-) -> EnergyResiduals:
-    noise = None
-    if task.low is not None:
-        estimate = estimate_noise(task.dataset, settings.level.name, task.low)
-        noise = None if estimate is None else estimate.sigma
-    low = None if bases is None else bases.fitted
-    return residuals(list(track(members.fitted, "energies")), low, task.dataset, task.energies, task.split, noise)
-
-
 def _judge(e: Evaluation, measured: Sequence[Measured], differs: float | None) -> None:
     """Verdicts that cost nothing, and everything a reader must be warned of."""
-    if e.residuals is not None:
-        e.verdicts.append(residual_trend(e.residuals))
+    e.verdicts.append(residual_trend(e.residuals))
     if e.truth is not None:
         e.verdicts.append(truth_recovered(e.model, e.truth))
     for mode in e.model.imaginary():
@@ -324,7 +265,7 @@ def _judge(e: Evaluation, measured: Sequence[Measured], differs: float | None) -
     raw = e.phonons.force_constants.raw
     if raw.get("acoustic_sum_rule", 0.0) > SUM_RULE:
         e.warnings.append(f"the raw force constants violate the sum rule by {raw['acoustic_sum_rule']:.2g} eV/A^2")
-    if raw.get("residual_force", 0.0) > 1e-3:
+    if raw.get("residual_force", 0.0) > SYMMETRIC_SITES:
         e.warnings.append(f"residual force of {raw['residual_force']:.2g} eV/A at the ideal sites")
     for spectrum in [e.model, *[pair[0] for pair in e.isotopes.values()]]:
         for m in unmatched(spectrum, measured):
