@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-QUICK = ("models.py", "force_constants.py", "ewald.py", "dynamics.py")  # peers.py builds environments of its own: by hand
+# peers.py builds environments of its own: by hand
+QUICK = ("models.py", "force_constants.py", "ewald.py", "dynamics.py")
 
 
 def main() -> int:
