@@ -26,7 +26,7 @@ from mlffx.evaluation.uncertainty import Estimate, over_members
 from mlffx.potentials.base import Potential
 from mlffx.potentials.batched import evaluate_atoms, in_double
 from mlffx.training.run_directory import RunDirectory, write_atomically
-from mlffx.training.settings import TrainSettings
+from mlffx.training.settings import StartSettings, TrainSettings
 from mlffx.training.task import Task, prepare
 
 SHUFFLES = 4
@@ -131,6 +131,7 @@ def forces(c: Context) -> Verdict:
         level=replace(c.settings.level, name=low),
         potential=replace(c.settings.potential, kind="direct"),
         loss=replace(c.settings.loss, forces=replace(c.settings.loss.forces, weight=0.0)),
+        start=StartSettings(),  # weights of another run have seen forces
     )
     task = prepare(blind)
     potential = c.fit(blind, task, "forces", None).fitted[0]

@@ -133,18 +133,18 @@ def with_charges(short_range: Potential, spec: dict[str, Any], species: list[int
     return ChargeAwarePotential(short_range, build_electrostatics(spec, **statistics))
 
 
-def centre_offsets(potential: ChargeAwarePotential, graphs: Sequence[Data], energies: np.ndarray) -> None:
-    """Shift the offsets of the short-range network so that the whole, untrained, has the mean energies of the labels.
+def centre_offsets(potential: Potential, graphs: Sequence[Data], energies: np.ndarray) -> None:
+    """Shift the offsets of the network so that the whole has the mean energies of the labels before it is trained.
 
     The electrostatic energy is tens of eV per formula unit; offsets taken from the labels alone would leave the network
     to learn it. Least-norm solution where compositions do not tell the elements apart.
 
     Args:
-        potential: with a `NetworkPotential` as its short-range part.
+        potential: a `NetworkPotential`, or one with charges that has it as its short-range part.
         graphs: training structures, with edges out to `potential.cutoff`.
         energies: [n_structures], eV.
     """
-    network = potential.short_range
+    network = potential.short_range if isinstance(potential, ChargeAwarePotential) else potential
     assert isinstance(network, NetworkPotential)
     missing, counts = [], []
     with torch.no_grad():

@@ -22,6 +22,7 @@ from mlffx.potentials.sum import SumPotential
 from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
 from mlffx.training.closed_form import linear_prior
 from mlffx.training.datamodule import GraphDataModule
+from mlffx.training.fine_tuning import freeze, load_start, network_of, take_charges
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.modules import ChargeAwareModule, DeltaModule, DirectModule, PotentialModule
 from mlffx.training.run_directory import RunDirectory
@@ -29,8 +30,28 @@ from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task
 
 
-def untrained(settings: TrainSettings, task: Task) -> Potential:
-    """The potential to be learned, with offsets and scale from the training frames."""
+def untrained(settings: TrainSettings, task: Task, member: int = 0) -> Potential:
+    """The potential to be learned: a new network, or for fine-tuning that of another run; with charges if it has them.
+
+    Offsets are those of the training frames, so that a network of another level starts at the right mean energy.
+    """
+    species, start = task.dataset.species, load_start(settings, task.dataset.species, member)
+    network = new_network(settings, task) if start is None else network_of(start)
+    assert network is not None
+    learned: Potential = network
+    if settings.potential.kind == "charge_aware" or settings.electrostatics.get("name", "none") != "none":
+        learned = with_charges(network, settings.electrostatics, species)
+        if start is not None:
+            take_charges(learned, start)
+    if start is not None or learned is not network:
+        frames = task.split.train
+        centre_offsets(learned, task.graphs(learned.cutoff, frames), task.energies[frames])
+    freeze(learned, network.model, settings.start.freeze)
+    return learned
+
+
+def new_network(settings: TrainSettings, task: Task) -> NetworkPotential:
+    """A network with random weights, and offsets and scale from the training frames."""
     options = dict(settings.model)
     probe = MODELS.options(options["name"]).get("cutoff")
     cutoff = options.get("cutoff") or (probe.default if probe is not None else None)
@@ -40,12 +61,7 @@ def untrained(settings: TrainSettings, task: Task) -> Potential:
     model = build_model(spec)
     training = batch_graphs(task.graphs(model.cutoff, task.split.train))
     model.fit_features(training, edges_of(training))
-    network = NetworkPotential(model, torch.as_tensor(task.offsets()), task.force_scale(), spec)
-    if settings.potential.kind == "charge_aware" or settings.electrostatics.get("name", "none") != "none":
-        charged = with_charges(network, settings.electrostatics, task.dataset.species)
-        centre_offsets(charged, task.graphs(charged.cutoff, task.split.train), task.energies[task.split.train])
-        return charged
-    return network
+    return NetworkPotential(model, torch.as_tensor(task.offsets()), task.force_scale(), spec)
 
 
 def module_for(
@@ -82,7 +98,7 @@ def fit_by_gradient(
     if settings.prior == "force_constants":
         prior = linear_prior(settings, task, frames)
         task = task.minus(prior)
-    learned = untrained(settings, task).set_precision(getattr(torch, trainer_settings.precision))
+    learned = untrained(settings, task, member).set_precision(getattr(torch, trainer_settings.precision))
     module = module_for(settings, task, learned, prior, base)
     if not len(task.split.validation):
         raise UserError("networks need validation frames to tell the best epoch", "set data.validation_size=20", "data")

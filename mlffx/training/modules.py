@@ -75,10 +75,10 @@ class PotentialModule(pl.LightningModule):
         optimizer = cls(groups, lr=settings.lr, amsgrad=settings.amsgrad)
         schedule = self.scheduler_settings
         if schedule.name == "onecycle":
-            steps = int(self.trainer.estimated_stepping_batches)
-            cycle = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, settings.lr, total_steps=max(steps, 2), pct_start=schedule.warmup
-            )
+            steps = max(int(self.trainer.estimated_stepping_batches), 2)
+            # torch divides by the length of the warm-up less one step
+            warmup = schedule.warmup if abs(schedule.warmup * steps - 1) > 1e-9 else 2 / steps
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=warmup)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
         if schedule.name == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mlffx.config import read_settings
@@ -133,18 +133,35 @@ class DeltaSettings:
 
 
 @dataclass(frozen=True)
+class StartSettings:
+    """What a network begins with; on the command line beside the options of the architecture, `model.init_from=...`.
+
+    Attributes:
+        init_from: run directory, checkpoint, or dumped weights of mace-torch or nequip; None begins at random.
+        freeze: parameters, or modules by the beginning of their dotted names, that are not trained.
+    """
+
+    init_from: str | None = None
+    freeze: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class LevelSettings:
     name: str
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """A whole training run; `data`, `model` and `electrostatics` are checked by the packages that own them."""
+    """A whole training run; `data`, `model` and `electrostatics` are checked by the packages that own them.
+
+    `start` is read from `model`, which keeps the options of the architecture.
+    """
 
     data: dict[str, Any]
     level: LevelSettings
     potential: PotentialSettings
     model: dict[str, Any]
+    start: StartSettings = field(default_factory=StartSettings)
     delta: DeltaSettings = field(default_factory=DeltaSettings)
     electrostatics: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
     loss: LossSettings = field(default_factory=LossSettings)
@@ -168,7 +185,12 @@ class TrainSettings:
         Raises:
             UserError: names the key.
         """
-        settings = read_settings(cls, values, "")
+        model, start = values.get("model"), {}
+        if isinstance(model, Mapping):  # what the network begins with is no option of its architecture
+            names = [f.name for f in fields(StartSettings)]
+            start = {name: model[name] for name in names if name in model}
+            values = {**values, "model": {k: v for k, v in model.items() if k not in names}}
+        settings = replace(read_settings(cls, values, ""), start=read_settings(StartSettings, start, "model"))
         if settings.ensemble < 1:
             raise UserError(f"{settings.ensemble} members", "take 1 or more", "ensemble")
         if settings.trainer.max_epochs < 1 or settings.trainer.batch_size < 1:

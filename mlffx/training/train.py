@@ -19,11 +19,12 @@ from mlffx.potentials.build import load_potential
 from mlffx.potentials.charge_aware import with_charges
 from mlffx.training.base import base_members
 from mlffx.training.closed_form import fit_in_closed_form, is_closed_form, is_linear, linear_model
+from mlffx.training.fine_tuning import refuse_start_without_network, start_hashes
 from mlffx.training.gradient import untrained
 from mlffx.training.members import fit_member, fit_members_in_parallel
 from mlffx.training.metrics import held_out_errors
 from mlffx.training.run_directory import RunDirectory, fingerprint
-from mlffx.training.settings import TrainSettings
+from mlffx.training.settings import StartSettings, TrainSettings
 from mlffx.training.task import Task, prepare
 
 
@@ -51,7 +52,7 @@ def train(
         raise UserError("this run is finished", "evaluate it, or set another run_dir", run.path)
     console = Console(stderr=True)
     base = base_members(settings, lambda: train_cached(base_config or {}, settings.cache_dir, console))
-    run.start(config, task.dataset.hashes, base_config)
+    run.start(config, task.dataset.hashes | start_hashes(settings.start), base_config)
     run.set_status("running")
     began = time.perf_counter()
     try:
@@ -69,6 +70,8 @@ def train(
 
 def rehearse(settings: TrainSettings, task: Task) -> None:
     """Build what will be trained and one graph of it, so that a wrong model or cutoff shows before work starts."""
+    if settings.start != StartSettings():
+        refuse_start_without_network(settings)
     if settings.potential.kind == "delta" and settings.delta.fit == "readout" and not is_linear(settings):
         return  # the base's own rehearsal builds the network
     if is_linear(settings):
@@ -90,9 +93,10 @@ def train_cached(config: Mapping[str, Any], cache_dir: str, console: Console) ->
     nested = config.get("base")
     config = {k: v for k, v in config.items() if k != "base"}
     settings = TrainSettings.read(config)
-    hashes = prepare(settings).dataset.hashes
+    hashes = prepare(settings).dataset.hashes | start_hashes(settings.start)
     ignored = ("run_dir", "cache_dir", "logger")
     decisive = {k: v for k, v in config.items() if k not in ignored} | {"base": nested}
+    decisive["model"] = settings.model if settings.start == StartSettings() else config["model"]
     decisive["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
     path = Path(cache_dir) / f"{settings.data['name']}-{settings.level.name}-{fingerprint(decisive, hashes)}"
     if RunDirectory(path).status() == "finished":
