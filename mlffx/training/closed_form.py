@@ -113,9 +113,9 @@ def fit_with_charges(
 
 
 def linear_prior(settings: TrainSettings, task: Task, frames: np.ndarray) -> Potential:
-    """What a network with prior=force_constants stands on; its own error bars are dropped: the network corrects it."""
-    prior, fit = fit_force_constants(settings, task, frames, PRIOR)
-    prior.model.set_coefficients(fit.coefficients, np.zeros_like(fit.spread))  # type: ignore[operator]
+    """What a network with prior=force_constants stands on. Its posterior stays with it: the network, trained on the same
+    frames, cannot make up for what they leave undetermined."""
+    prior, _ = fit_force_constants(settings, task, frames, PRIOR)
     return prior.requires_grad_(False)
 
 
