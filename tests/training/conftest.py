@@ -11,17 +11,6 @@ from mlffx.compose import run_checked
 from mlffx.evaluation.entry import entry_point as evaluate_entry
 from mlffx.training.entry import entry_point as train_entry
 
-SMALL = [
-    "data=diamond_twin",
-    "data.n_frames=28",
-    "data.validation_size=4",
-    "data.test_size=4",
-    "split_seed=1",
-    "logger=csv",
-    "trainer.progress=false",
-]
-QUICK = [*SMALL, "model=painn", "model.n_hidden=8", "model.cutoff=2.8", "trainer.max_epochs=4"]
-
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import QUICK, SMALL
+from small_twin import QUICK, SMALL
 
 from mlffx.potentials.build import load_potential, save_potential
 from mlffx.potentials.network import NetworkPotential

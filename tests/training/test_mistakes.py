@@ -29,7 +29,19 @@ MISTAKES = {
     "an unknown way of fitting": (["potential=delta", "level=high", "delta.fit=readot"], ["fit", "readout"]),
     "a base that is nothing": (["potential=delta", "level=high", "potential.base=nowhere"], ["nowhere", "base"]),
     "an unknown optimizer": (["optimizer.name=sgdd"], ["optimizer.name", "sgdd"]),
-    "broken override syntax": (["seed"], ["seed"]),
+    "broken override syntax": (["seed"], ["seed", "KEY=VALUE"]),
+    "an override without a key": (["=3"], ["command line"]),
+    "a fraction of a channel": (["model.n_hidden=1.5"], ["model.n_hidden", "whole number"]),
+    "a misspelt unit deep in a level": (["data.levels.low.energy_unit=Hartree"], ["energy_unit", "Hartree", "Ha"]),
+    "a misspelt key of a level": (["data.levels={low: {lables: [energy]}}"], ["data.levels.low", "labels"]),
+    "a level that is a number": (["data.levels.low=3"], ["data.levels.low", "3"]),
+    "noise that is a text": (["data.noise.low=much"], ["data.noise.low", "much", "number"]),
+    "a lattice constant that is a text": (["data.crystal.a=long"], ["data.crystal.a", "long", "number"]),
+    "a parameter that is a text": (["data.potentials.low.depth=deep"], ["data.potentials.low.depth", "deep", "number"]),
+    "one repetition": (["data.repetitions=2"], ["data.repetitions", "a list"]),
+    "a text for a count": (["data.n_frames=some"], ["data.n_frames", "whole number"]),
+    "one wrong value of a sweep": (["-m", "model=painn,pain"], ["pain", "painn"]),
+    "an option that is none": (["--hepl"], ["--hepl", "--help"]),
 }
 
 

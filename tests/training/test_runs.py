@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import QUICK, SMALL
+from small_twin import QUICK, SMALL
 
 from mlffx.potentials.build import load_potential
 from mlffx.training.entry import entry_point
