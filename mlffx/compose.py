@@ -12,7 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +20,7 @@ from mlffx.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 CONTROL = ("resume", "print")  # keys for the entry points, not for the run
+FREE = ("data.levels", "data.noise", "data.rounding", "phonons.isotopes")  # names below them are the user's
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -30,11 +31,16 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """
     try:
         if GlobalHydra.instance().is_initialized():
-            return compose(config_name, list(overrides))
+            return compose(config_name, opened(overrides))
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose(config_name, list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+            return compose(config_name, opened(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _explained(error, config_name, overrides) from error
+
+
+def opened(overrides: Sequence[str]) -> list[str]:
+    """Overrides that may add names where names are the user's (`data.noise.high=0.003`), which Hydra wants marked."""
+    return ["++" + o if any(re.match(rf"{re.escape(key)}[.=]", o) for key in FREE) else o for o in overrides]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -58,15 +64,19 @@ def base_overrides(overrides: Sequence[str], low: str, extra: Sequence[str]) -> 
     What only concerns the difference (its kind, loss, output) is left out; `extra` may name any of it again.
     """
     dropped = ("potential", "delta", "level", "run_dir", "resume", "print", "loss", "hydra")
-    kept = [o for o in overrides if not o.startswith(("+", "~")) and _group(o) not in dropped]
+    kept = [o for o in overrides if _group(o.lstrip("+~")) not in dropped]
     level = [f"level={low}"] if _has_level(low) else ["level=declared", f"level.name={low}"]
-    given = {o.split("=", 1)[0] for o in extra}
-    own = [o for o in [*kept, *level, "potential=direct"] if o.split("=", 1)[0] not in given]
+    given = {_key(o) for o in extra}
+    own = [o for o in [*kept, *level, "potential=direct"] if _key(o) not in given]
     return [*own, *extra]
 
 
 def _group(override: str) -> str:
     return re.split(r"[.=/]", override)[0]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
 
 
 def _has_level(name: str) -> bool:
@@ -82,11 +92,17 @@ def _explained(error: Exception, config_name: str, overrides: Sequence[str]) -> 
         if folder.is_dir():
             return UserError(f"unknown {group} '{choice}'", nearest(choice, _choices(folder)), group)
     if match := re.search(r"Could not override '([^']+)'", text):
-        key = match.group(1)
-        if (found := re.search(r"No match in the defaults list", text)) or "/" in key:
-            del found
+        key = str(getattr(error.__cause__, "full_key", None) or match.group(1))
+        if "No match in the defaults list" in text or "/" in key:
             return UserError(f"no config group '{key}'", nearest(key, _groups()), key)
         return UserError(f"no such key '{key}'", nearest(key, _keys(config_name, overrides)), key)
+    if match := re.search(r"Error merging override ([^=]+)=(.*)", text):
+        return UserError(
+            f"'{match.group(2)}' is of another kind than what is there", "see print=true", match.group(1).lstrip("+")
+        )
+    if isinstance(error, OverrideParseException):
+        remedy = "write KEY=VALUE, and quotes around spaces, brackets and braces"
+        return UserError(f"'{error.override}' is not understood", remedy, "command line")
     return UserError(text, "see --help", "command line")
 
 
@@ -100,7 +116,7 @@ def _groups() -> list[str]:
 
 def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
     """Every dotted key of the configuration composed with only those overrides that choose groups."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = OverridesParser.create().parse_overrides(opened(overrides))
     groups = [o.input_line for o in parsed if o.key_or_group and (CONF / o.key_or_group).is_dir() and o.input_line]
     try:
         with_groups = composed(config_name, groups)
@@ -118,6 +134,30 @@ def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
 
     walk(with_groups, "")
     return found
+
+
+def sweep_points(overrides: Sequence[str]) -> list[list[str]]:
+    """Overrides of single runs in which every value of a sweep occurs, one at a time (`a=1,2 b=3,4` has three).
+
+    Raises:
+        UserError: for an override that is not understood.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(opened(overrides))
+    except HydraException as error:
+        raise _explained(error, "train", overrides) from error
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_discrete_sweep()
+        else []
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in parsed
+    ]  # intervals, which optimisers draw from, have no values to try
+    choices = [values for values in choices if values]
+    first = [values[0] for values in choices]
+    others = [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
+    return [first, *others]
 
 
 def show(config: DictConfig) -> None:

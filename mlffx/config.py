@@ -5,12 +5,22 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from mlffx.errors import UserError, nearest
 
 T = TypeVar("T")
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list",
+    Sequence: "a list",
+    dict: "keys and values",
+    Mapping: "keys and values",
+}
 
 
 def read_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -32,7 +42,7 @@ def read_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     ready = {}
     for key, field in fields.items():
         if key in values:
-            ready[key] = _convert(values[key], hints[key], _join(where, key))
+            ready[key] = checked(values[key], hints[key], _join(where, key))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError("is missing", f"set {_join(where, key)}=...", _join(where, key))
     return cls(**ready)
@@ -42,7 +52,12 @@ def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def checked(value: Any, hint: Any, where: str) -> Any:
+    """`value` if it is of the annotated type `hint`; whole numbers are good for numbers, entries are checked in turn.
+
+    Raises:
+        UserError: that says what is wanted at `where`.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -50,7 +65,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         choices = [a for a in arguments if a is not type(None)]
         for choice in choices:
             try:
-                return _convert(value, choice, where)
+                return checked(value, choice, where)
             except UserError:
                 if choice is choices[-1]:
                     raise
@@ -68,8 +83,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if expected is Any:
         return value
     if expected in (dict, Mapping) and isinstance(value, Mapping):
-        return dict(value)
-    if not isinstance(value, expected) or (expected in (int, float) and isinstance(value, bool)):
-        name = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list"}
-        raise UserError(f"'{value}' is not {name.get(expected, expected.__name__)}", where=where)
+        return {k: checked(v, arguments[1], _join(where, k)) for k, v in value.items()} if arguments else dict(value)
+    if expected is Sequence and isinstance(value, Sequence) and not isinstance(value, str):
+        return [checked(v, arguments[0], where) for v in value]
+    if (
+        not isinstance(value, expected)
+        or expected is Sequence
+        or (expected in (int, float) and isinstance(value, bool))
+    ):
+        raise UserError(f"'{value}' is not {_WORDS.get(expected, expected.__name__)}", where=where)
     return value

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from mlffx.config import checked
 from mlffx.errors import UserError, nearest
 
 T = TypeVar("T")
+_PLAIN = (bool, int, float, str, list, dict)
 
 
 class Registry(Generic[T]):
@@ -48,7 +51,7 @@ class Registry(Generic[T]):
         """Build `name`.
 
         Raises:
-            UserError: for an unknown name, an unknown option or a missing one.
+            UserError: for an unknown name, an unknown option, a missing one or one of another type.
         """
         valid = self.options(name)
         for key in options:
@@ -58,4 +61,9 @@ class Registry(Generic[T]):
         missing = [k for k, p in valid.items() if p.default is p.empty and k not in options]
         if missing:
             raise UserError(f"{self.group} '{name}' needs {', '.join(missing)}", where=self.group)
-        return self[name](**options)
+        builder: Any = self[name]
+        hints = typing.get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+        for key, value in options.items():
+            if value is None or isinstance(value, _PLAIN):  # what configurations hold; the rest comes from the package
+                checked(value, hints.get(key, Any), f"{self.group}.{key}")
+        return builder(**options)

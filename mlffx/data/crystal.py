@@ -11,6 +11,7 @@ import spglib
 from ase import Atoms
 from ase.build import bulk
 
+from mlffx.config import checked
 from mlffx.errors import UserError
 
 # Let spglib raise instead of returning None and warning; phonopy and symfc do the same when they are imported.
@@ -53,6 +54,7 @@ class Crystal:
     @classmethod
     def from_prototype(cls, prototype: str, species: Sequence[str], a: float) -> Crystal:
         """Crystal of a structure ASE knows (`diamond`, `rocksalt`, `zincblende`, `fcc`...) with cubic constant a, A."""
+        a = checked(a, float, "data.crystal.a")
         try:
             atoms = bulk("".join(species), prototype, a=a)
         except (ValueError, KeyError, RuntimeError) as error:

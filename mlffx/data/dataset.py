@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from mlffx.config import read_settings
 from mlffx.data.crystal import Crystal, Match
 from mlffx.data.levels import Level, Note
 from mlffx.errors import UserError, nearest
@@ -121,6 +123,46 @@ class LabelledSet:
         return np.flatnonzero(complete)
 
 
+@dataclass(frozen=True)
+class FileSettings:
+    """The schema of conf/data for `kind: paper` and `files`; what the values mean is checked where they are used."""
+
+    kind: str
+    name: str | None = None
+    root: str | Path | None = None
+    crystal: Mapping[str, Any] | str | None = None
+    low: str | None = None
+    levels: Any = None
+    match: str | None = None
+    tolerance: float | None = None
+    bad_frames: str | None = None
+    train_size: Any = None
+    validation_size: Any = None
+    test_size: Any = None
+
+
+@dataclass(frozen=True)
+class TwinSettings:
+    """The schema of conf/data for `kind: twin`."""
+
+    kind: str
+    name: str | None = None
+    crystal: Mapping[str, Any] | None = None
+    repetitions: Sequence[int] | None = None
+    n_frames: int | None = None
+    max_temperature: float | None = None
+    drift: float | None = None
+    sampling_seed: int | None = None
+    low: str | None = None
+    levels: Any = None
+    potentials: Mapping[str, Mapping[str, Any]] | None = None
+    noise: Mapping[str, float | None] | None = None
+    rounding: Mapping[str, float | None] | None = None
+    train_size: Any = None
+    validation_size: Any = None
+    test_size: Any = None
+
+
 def load_dataset(config: Mapping[str, Any]) -> LabelledSet:
     """Load what a file of conf/data describes.
 
@@ -140,4 +182,5 @@ def load_dataset(config: Mapping[str, Any]) -> LabelledSet:
     kind = str(config.get("kind"))
     if kind not in loaders:
         raise UserError(f"unknown kind of data '{kind}'", nearest(kind, loaders), "data.kind")
+    read_settings(TwinSettings if kind == "twin" else FileSettings, config, "data")
     return loaders[kind](config)

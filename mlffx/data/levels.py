@@ -9,6 +9,7 @@ from typing import Any
 
 from ase import units
 
+from mlffx.config import checked, read_settings
 from mlffx.errors import UserError, nearest
 
 LABELS = ("energy", "forces")
@@ -89,12 +90,14 @@ def parse_levels(config: Mapping[str, Any], where: str = "data.levels") -> dict[
     Raises:
         UserError: for unknown keys, labels or units, and for a set without levels.
     """
-    if not config:
+    if not isinstance(config, Mapping) or not config:
         raise UserError("no level of theory is declared", "declare data.levels.NAME.file and .labels", where)
     return {str(name): _parse_level(str(name), spec or {}, f"{where}.{name}") for name, spec in config.items()}
 
 
 def _parse_level(name: str, spec: Mapping[str, Any], where: str) -> Level:
+    if not isinstance(spec, Mapping):
+        raise UserError(f"'{spec}' is not understood", "write {file: NAME, labels: [energy]}", where)
     valid = [f.name for f in fields(Level) if f.name != "name"]
     for key in spec:
         if key not in valid:
@@ -111,8 +114,8 @@ def _parse_level(name: str, spec: Mapping[str, Any], where: str) -> Level:
         raise UserError("a level without energies is of no use", "add energy to its labels", f"{where}.labels")
     options = {k: v for k, v in spec.items() if v is not None} | {"labels": tuple(labels)}
     if "file" in options:
-        options["file"] = Path(options["file"])
-    level = Level(name=name, **options)
+        options["file"] = Path(checked(options["file"], Path | str, f"{where}.file"))
+    level = read_settings(Level, options | {"name": name}, where)
     for key, unit, table in (
         ("energy_unit", level.energy_unit, ENERGY_UNITS),
         ("length_unit", level.length_unit, LENGTH_UNITS),

@@ -51,6 +51,12 @@ def load_twin(config: Mapping[str, Any]) -> LabelledSet:
     for name in (*levels, str(config["low"])):
         if name not in potentials:
             raise UserError(f"level '{name}' has no potential", nearest(name, potentials), "data.potentials")
+    for key in ("noise", "rounding"):
+        for name in config.get(key) or {}:
+            if name not in levels:
+                raise UserError(f"no level '{name}' is declared", nearest(name, levels), f"data.{key}.{name}")
+    if len(config["repetitions"]) != 3 or min(config["repetitions"]) < 1:
+        raise UserError(f"{config['repetitions']}", "give three counts of conventional cells", "data.repetitions")
     crystal, low = _crystal(config), str(config["low"])
     structures, energies, forces = _cached(config, crystal, potentials)
     matches = [crystal.match(atoms) for atoms in structures]
@@ -90,10 +96,14 @@ def load_twin(config: Mapping[str, Any]) -> LabelledSet:
 
 def twin_potentials(config: Mapping[str, Any]) -> dict[str, Potential]:
     """The exact potentials behind the levels, by level name."""
-    return {
-        str(name): build_potential({"kind": "analytic"} | dict(parameters))
-        for name, parameters in config["potentials"].items()
-    }
+    found = {}
+    for name, parameters in config["potentials"].items():
+        try:
+            found[str(name)] = build_potential({"kind": "analytic"} | dict(parameters))
+        except UserError as error:
+            where = error.where.replace("potential", f"data.potentials.{name}", 1)
+            raise UserError(error.what, error.remedy, where) from error
+    return found
 
 
 def true_labels(config: Mapping[str, Any], level: str, atoms: Sequence[Atoms]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -167,7 +177,7 @@ def thermal_frames(
 
 def _crystal(config: Mapping[str, Any]) -> Crystal:
     spec = config["crystal"]
-    return Crystal.from_prototype(str(spec["prototype"]), list(spec["species"]), float(spec["a"]))
+    return Crystal.from_prototype(str(spec["prototype"]), list(spec["species"]), spec["a"])
 
 
 def _generate(

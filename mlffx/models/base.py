@@ -85,6 +85,12 @@ def build_model(spec: dict[str, Any], **statistics: Any) -> AtomicModel:
     Args:
         spec: options as in conf/model; None means the default, or what the statistics say.
         statistics: what the data says (species, mean_neighbours, crystal...); see `complete_spec`.
+
+    Raises:
+        UserError: for an option that the architecture does not have, of another type, or a count below one.
     """
     options = complete_spec(spec, **statistics)
+    for key, value in options.items():
+        if key.startswith("n_") and isinstance(value, int) and value < 1:
+            raise UserError(f"{key} of {value}", "give at least 1", f"model.{key}")
     return MODELS.build(options.pop("name"), **options)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from mlffx.config import checked
 from mlffx.data import keys
 from mlffx.data.graph import Edges, sum_by_graph
 from mlffx.errors import UserError, nearest
@@ -119,4 +120,4 @@ class ValencePotential(Potential):
         for key in ("depth", "steepness", "bond", "angle"):
             if key not in given:
                 raise UserError(f"an analytic potential needs '{key}'", where="potential")
-        return cls(ValenceParameters(**{k: float(v) for k, v in given.items()}))
+        return cls(ValenceParameters(**{k: checked(v, float, f"potential.{k}") for k, v in given.items()}))

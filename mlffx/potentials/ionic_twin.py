@@ -10,16 +10,19 @@ epsilon_inf is 1, and LO^2 - TO^2 at Gamma follows exactly.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from mlffx.config import checked
 from mlffx.data import keys
 from mlffx.data.graph import Edges, sum_by_graph
 from mlffx.electrostatics.ewald import Splitting, ewald_energy
-from mlffx.errors import UserError
+from mlffx.errors import UserError, nearest
 from mlffx.models.radial import polynomial_envelope, segment_sum
 from mlffx.potentials.base import Potential
 from mlffx.potentials.charge_aware import dipole
@@ -120,7 +123,21 @@ class IonicTwin(Potential):
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> IonicTwin:
-        return cls(**{k: v for k, v in spec.items() if k != "kind"})
+        """The potential of `spec()`.
+
+        Raises:
+            UserError: for an unknown parameter, or one that is no number.
+        """
+        given = {k: v for k, v in spec.items() if k != "kind"}
+        valid = inspect.signature(cls).parameters
+        for key, value in given.items():
+            if key not in valid:
+                raise UserError(f"an ionic twin has no parameter '{key}'", nearest(key, valid), "potential")
+            checked(value, Mapping[str, Sequence[float]] | None if key == "repulsion" else float, f"potential.{key}")
+        pairs = given.get("repulsion") or LIH_LIKE
+        if set(pairs) != set(LIH_LIKE) or any(len(pair) != 2 for pair in pairs.values()):
+            raise UserError(f"repulsion {pairs}", "write {unlike: [A, rho], anion: [A, rho]}", "potential.repulsion")
+        return cls(**given)
 
 
 # At rest near a = 4.02 A with TO 580 and LO 1110 cm-1, like lithium hydride.

@@ -9,9 +9,21 @@ import hydra
 import yaml
 from omegaconf import DictConfig
 
-from mlffx.compose import CONF, base_overrides, composed, plain, show
-from mlffx.errors import UserError
+from mlffx.compose import CONF, base_overrides, composed, opened, plain, show, sweep_points
+from mlffx.errors import UserError, nearest
 from mlffx.training.run_directory import RunDirectory
+
+FLAGS = (
+    "-h",
+    "--help",
+    "-m",
+    "--multirun",
+    "-c",
+    "--cfg",
+    "--resolve",
+    "--info",
+    "--hydra-help",
+)  # the rest is KEY=VALUE
 
 
 def entry_point(arguments: list[str]) -> None:
@@ -28,6 +40,12 @@ def entry_point(arguments: list[str]) -> None:
             return _resume(Path(resume), [o for o in overrides if not o.startswith("resume=")])
         config = composed("train", overrides)  # mistakes are told here, in one line
         return show(config) if config.get("print") else _run(plain(config), overrides)
+    if unknown := [f for f in flags if f.split("=")[0] not in FLAGS]:
+        raise UserError(f"unknown option '{unknown[0]}'", nearest(unknown[0], FLAGS), "command line")
+    if "-m" in flags or "--multirun" in flags:
+        for single in sweep_points(overrides):  # a mistake in any value is told before the first run
+            composed("train", single)
+    sys.argv[1:] = opened(arguments)
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
     return None
 
