@@ -74,6 +74,8 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
     from mlffx.evaluation.run import show as show_result
 
     settings = read_settings(EvaluateSettings, values, "")
+    if settings.samples < 1:
+        raise UserError(f"{settings.samples} draws", "give at least 1", "samples")
     runs = [*([settings.run] if settings.run else []), *settings.runs]
     if not runs:
         raise UserError("nothing to evaluate", "give run=RUN_DIR", "run")

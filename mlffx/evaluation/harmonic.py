@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mlffx.data.crystal import Crystal
+from mlffx.errors import UserError
 from mlffx.evaluation.members import Members, fingerprint
 from mlffx.evaluation.spectra import BandPath, LabelledPoint, Spectra
 from mlffx.evaluation.uncertainty import small_sample_factor
@@ -44,20 +45,22 @@ class PhononSettings:
 
     method: Literal["finite_displacement", "autodiff"] = "finite_displacement"
     displacement: float = 0.01
-    supercell: Any = ((4, 0, 0), (0, 4, 0), (0, 0, 4))
+    supercell: Sequence[Sequence[int]] | Sequence[int] | int = ((4, 0, 0), (0, 4, 0), (0, 0, 4))
     symmetrise: bool = True
     cross_check: bool = True
     nac: Literal["none", "reference", "model"] = "none"
     nac_method: Literal["gonze", "wang"] = "gonze"
     isotopes: dict[str, Any] = field(default_factory=dict)
-    mesh: Any = 31
+    mesh: Sequence[int] | int = 31
     pitch: float = 2.0
     points_per_segment: int = 51
 
     def matrix(self, crystal: Crystal) -> np.ndarray:
         """Supercell rows in primitive rows, [3, 3]."""
         array = np.asarray(self.supercell)
-        return array.astype(int) if array.ndim == 2 else conventional_matrix(crystal, self.supercell)
+        if array.shape not in ((), (3,), (3, 3)):
+            raise UserError(f"{self.supercell} is no supercell", "give n, three or 3x3 integers", "phonons.supercell")
+        return array.astype(int) if array.ndim == 2 else conventional_matrix(crystal, self.supercell)  # type: ignore[arg-type]
 
 
 def force_constants(members: Members, crystal: Crystal, settings: PhononSettings, track: Track) -> list[ForceConstants]:

@@ -86,6 +86,8 @@ def test_an_unreadable_checkpoint(complaint, tmp_path, content):
 def test_evaluating_nothing(complaint, tmp_path):
     assert "run=RUN_DIR" in complaint("samples=3", program="evaluate")
     assert "no run directory" in complaint(f"run={tmp_path / 'gone'}", program="evaluate")
+    assert "at least 1" in complaint("run=x", "samples=-1", program="evaluate")
+    assert "phonons.supercell" in complaint("run=x", "phonons.supercell=[a,b]", program="evaluate")
     assert "phonons.displacement" in complaint("run=x", "phonons.displacment=0.1", program="evaluate")
 
 
