@@ -115,7 +115,7 @@ def fit_with_charges(
 def linear_prior(settings: TrainSettings, task: Task, frames: np.ndarray) -> Potential:
     """What a network with prior=force_constants stands on.
 
-    Its posterior stays with it: the network, trained on the same frames, cannot make up for what they leave undetermined.
+    Its posterior stays with it: the network, trained on the same frames, cannot make up for what they leave open.
     """
     prior, _ = fit_force_constants(settings, task, frames, PRIOR)
     return prior.requires_grad_(False)
