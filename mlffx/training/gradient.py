@@ -135,8 +135,10 @@ def _trainer(settings: TrainSettings, directory: RunDirectory, title: str, logge
     averaged = AveragedWeights(s.ema)
     callbacks: list[pl.Callback] = [
         averaged,
+        MetricsFile(
+            directory.metrics
+        ),  # before the checkpoint: a row too many is dropped on resuming, one too few is lost
         Checkpoints(directory, averaged),
-        MetricsFile(directory.metrics),
     ]
     if s.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=s.patience))

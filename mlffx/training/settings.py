@@ -193,8 +193,9 @@ class TrainSettings:
         settings = replace(read_settings(cls, values, ""), start=read_settings(StartSettings, start, "model"))
         if settings.ensemble < 1:
             raise UserError(f"{settings.ensemble} members", "take 1 or more", "ensemble")
-        if settings.trainer.max_epochs < 1 or settings.trainer.batch_size < 1:
-            raise UserError("max_epochs and batch_size must be 1 or more", where="trainer")
+        for key in ("max_epochs", "batch_size"):
+            if getattr(settings.trainer, key) < 1:
+                raise UserError(f"{getattr(settings.trainer, key)} is too few", "take 1 or more", f"trainer.{key}")
         if "name" not in settings.model:
             raise UserError("is missing", "set model=painn or another", "model.name")
         return settings

@@ -145,14 +145,14 @@ def test_a_killed_run_leaves_no_workers_and_resumes(tmp_path):
     more = [f"run_dir={run}", f"cache_dir={tmp_path / 'bases'}", "level=low", "ensemble=2", "trainer.workers=2"]
     command = [sys.executable, str(ROOT / "train.py"), *QUICK, *more, "trainer.max_epochs=200"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    first = run / "members" / "0" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
+    begun = [run / "members" / k / "checkpoints" / "last.ckpt" for k in "01"]
+    deadline = time.monotonic() + 240
+    while not all(path.exists() for path in begun) and time.monotonic() < deadline:
         time.sleep(0.2)
     workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     process.kill()
     process.wait()
-    assert first.exists()
+    assert all(path.exists() for path in begun)
     while any(alive(w) for w in workers) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not any(alive(w) for w in workers)
