@@ -1,7 +1,8 @@
 """Least squares for potentials that are linear in their last parameters: force constants, and heads on frozen features.
 
-Energies alone, or energies and forces. The ridge is chosen by leave-one-out error, which for linear least squares costs
-nothing (Allen 1974: residual_i / (1 - leverage_i)); outliers are weighed down by Tukey's biweight.
+Energies alone, or energies and forces; then structures are weighed by how well their forces can be fitted. The ridge is
+chosen by leave-one-out error, which for linear least squares costs nothing (Allen 1974: residual_i / (1 - leverage_i));
+outliers are weighed down by Tukey's biweight.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms,
 
 RIDGES = np.logspace(-9, 2, 45)  # relative to the largest eigenvalue
 REWEIGHTINGS = 8
+BALANCE_FLOOR = 0.01  # of the median mean-square misfit of forces: no structure is trusted without limit
 BLOCK_FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-6)
 TOLERATED = 1.05  # of the lowest mean square error: the strongest ridge that is not clearly worse
 TUKEY = 4.685  # 95 % efficiency for normal residuals
@@ -114,22 +116,31 @@ def fit_linear(
     x = design / scale
     extra = None if force_rows is None else force_weight * force_rows / scale
     target = None if forces is None else force_weight * np.asarray(forces)
-    weights = np.ones(len(energies))
+    everyone = balance = np.ones(len(energies))
     if blocks is not None and ridge is None:
         scale = scale / _block_factors(blocks, x, energies, n_atoms, extra, target)
         x, extra = design / scale, None if force_rows is None else force_weight * force_rows / scale
-    solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
+    solution = _solve(x, energies, n_atoms, everyone, extra, target, ridge)
+    if extra is not None and target is not None:
+        components = 3 * n_atoms.astype(int)
+        rows, aims = extra, target
+        for _ in range(REWEIGHTINGS):
+            balance = _balance(aims - rows @ solution[0], components)
+            root = np.repeat(np.sqrt(balance), components)
+            extra, target = root[:, None] * rows, root * aims
+            solution = _solve(x, energies, n_atoms, balance, extra, target, ridge)
+    weights = everyone
     if robust:
         # The ridge stays as chosen with every label in while labels are weighed, and is chosen once more afterwards:
         # choosing both together, it would always pay to weigh down what does not fit.
         for _ in range(REWEIGHTINGS):
-            residuals = solution[2]
+            residuals = np.sqrt(balance) * solution[2]
             spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals))) + 1e-12
             previous, weights = weights, np.clip(1 - (residuals / (TUKEY * spread)) ** 2, 0, None) ** 2
-            solution = _solve(x, energies, n_atoms, weights, extra, target, solution[4])
+            solution = _solve(x, energies, n_atoms, balance * weights, extra, target, solution[4])
             if np.abs(weights - previous).max() < 1e-3:
                 break
-        solution = _solve(x, energies, n_atoms, weights, extra, target, ridge)
+        solution = _solve(x, energies, n_atoms, balance * weights, extra, target, ridge)
     c, offset, loo, covariance, best, dof = solution
     inverse = 1 / scale
     return LinearFit(c * inverse, offset, covariance * np.outer(inverse, inverse), loo, weights, best, dof)
@@ -160,7 +171,7 @@ def _solve(
     values, vectors = np.linalg.eigh(normal)
     values = np.clip(values, 0, None)
     projected, rotated = vectors.T @ moment, a @ vectors
-    observed = weights > 1e-6
+    observed = weights > 1e-6 * weights.max()
     shares = rotated**2 / np.where(values > 1e-13 * values[-1], values, np.inf)
     unexplained = np.clip(1 - direction**2 - shares.sum(axis=1), 0, None)
     unexplained[unexplained < 1e-9] = 0.0
@@ -191,6 +202,18 @@ def _solve(
     silent = best * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
     covariance = inverse_normal @ (scores.T @ scores) @ inverse_normal + silent
     return coefficients, offset, leave_one_out, covariance, float(best), dof
+
+
+def _balance(residuals: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Weight of each structure, mean 1, from the misfit of its forces.
+
+    An expansion about the crystal is wrong by what it leaves out, and that grows with the displacements: weighed alike,
+    the hottest structures would bend the force constants to repair it. Their own residuals say how far to trust them.
+    """
+    ends = np.cumsum(components)
+    squares = np.add.reduceat(residuals**2, np.r_[0, ends[:-1]]) / components
+    weights = 1 / (squares + BALANCE_FLOOR * np.median(squares) + 1e-300)
+    return weights / weights.mean()
 
 
 def _block_factors(
