@@ -64,17 +64,12 @@ def gather(run_dir: Path, n_samples: int = 16, seed: int = 0, resampled: bool = 
         drawn: list[Potential] = []
         centres: list[Potential] = []
         for i, potential in enumerate(loaded):
-            samples = posterior(potential, max(4, n_samples // len(loaded)), seed + i)
+            samples = potential.posterior_samples(max(4, n_samples // len(loaded)), seed + i)
             drawn += samples
             centres += [potential] * len(samples)
         if drawn:
             return Members(drawn, "ensemble and posterior" if many else "posterior", centres)
     return Members(loaded, "ensemble" if many else "single")
-
-
-def posterior(potential: Potential, n: int, seed: int) -> list[Potential]:
-    """Draws from the posterior of a potential that was fitted in closed form; empty for those without one."""
-    return list(potential.posterior_samples(n, seed))
 
 
 def fingerprint(potential: Potential) -> str:

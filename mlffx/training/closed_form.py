@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
 
 from mlffx.data.splits import resample
 from mlffx.errors import UserError
@@ -91,8 +90,7 @@ def fit_force_constants(
     learned = linear_model(task, options)
     model = learned.model
     weight = force_weight(settings.loss, task.forces is not None)
-    graphs = task.graphs(model.cutoff)
-    fit = _solve(task, model.describe, graphs, frames, weight, task.energy_scale() / task.force_scale())
+    fit = _solve(task, model.describe, model.cutoff, frames, weight, task.energy_scale() / task.force_scale())
     model.set_coefficients(fit.coefficients, fit.spread)  # type: ignore[operator]
     learned.offsets.fill_(fit.offset)
     return learned.eval(), fit  # type: ignore[return-value]
@@ -124,13 +122,12 @@ def linear_prior(settings: TrainSettings, task: Task, frames: np.ndarray) -> Pot
 def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Potential, LinearFit]:
     assert base is not None
     base = base.set_precision(torch.float64)
-    graphs = task.graphs(base.cutoff)
     if not (sizes := base.feature_sizes()):
         raise UserError(
             "the base has no features to read out", "take delta.fit=network or a network as the base", "delta.fit"
         )
     potential = ReadoutPotential(base, task.dataset.species, sum(sizes))
-    fit = _solve(task, potential.describe, graphs, frames, 0.0, 1.0, potential.blocks())
+    fit = _solve(task, potential.describe, base.cutoff, frames, 0.0, 1.0, potential.blocks())
     potential.set_head(fit)
     return potential, fit
 
@@ -138,14 +135,14 @@ def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Po
 def _solve(
     task: Task,
     describe: Describe,
-    graphs: list[Data],
+    cutoff: float,
     frames: np.ndarray,
     weight: float,
     energy_per_force: float,
     blocks: np.ndarray | None = None,
 ) -> LinearFit:
     """Least squares on the frames; `weight` is the force term's weight against the energies', as in the loss."""
-    chosen = [graphs[k] for k in sorted(set(frames.tolist()))]
+    chosen = task.graphs(cutoff, np.unique(frames))
     rows = {int(g.frame): row for g, row in zip(chosen, energy_design(describe, chosen), strict=True)}
     design = np.array([rows[int(k)] for k in frames])
     n_atoms = task.dataset.n_atoms[frames].astype(float)

@@ -20,7 +20,7 @@ from mlffx.potentials.charge_aware import centre_offsets, with_charges
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
 from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
-from mlffx.training.closed_form import linear_prior
+from mlffx.training.closed_form import has_charges, linear_prior
 from mlffx.training.datamodule import GraphDataModule
 from mlffx.training.fine_tuning import freeze, load_start, network_of, take_charges
 from mlffx.training.losses import EnergyForceLoss
@@ -39,7 +39,7 @@ def untrained(settings: TrainSettings, task: Task, member: int = 0) -> Potential
     network = new_network(settings, task) if start is None else network_of(start)
     assert network is not None
     learned: Potential = network
-    if settings.potential.kind == "charge_aware" or settings.electrostatics.get("name", "none") != "none":
+    if settings.potential.kind == "charge_aware" or has_charges(settings):
         learned = with_charges(network, settings.electrostatics, species)
         if start is not None:
             take_charges(learned, start)
