@@ -27,6 +27,7 @@ Keys:
   reference=auto|diamond|lih|none   measured values to compare with
   samples=16                        draws from the posterior of least-squares fits
   controls=none|all|[shuffled,forces,linear,size,frozen]   questions a referee asks, each with a verdict
+  force=true                        repeat what is there already; without it, only what has changed is evaluated again
   print=true                        show the composed configuration and stop
 
 Writes RUN_DIR/evaluation/: phonons.json, comparison.csv, phonopy_params.yaml, figures, report.html.
@@ -46,6 +47,7 @@ class EvaluateSettings:
     sigma_scale: float = 1.0
     controls: Any = "none"
     output: str | None = None
+    force: bool = False
     progress: bool = True
 
 
@@ -69,9 +71,7 @@ def entry_point(arguments: list[str]) -> None:
 
 def _evaluate(values: Mapping[str, Any], command: str) -> None:
     from mlffx.evaluation import overlay
-    from mlffx.evaluation.harmonic import PhononSettings
-    from mlffx.evaluation.run import evaluate
-    from mlffx.evaluation.run import show as show_result
+    from mlffx.evaluation.stored import Run
 
     settings = read_settings(EvaluateSettings, values, "")
     if settings.samples < 1:
@@ -79,23 +79,39 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
     runs = [*([settings.run] if settings.run else []), *settings.runs]
     if not runs:
         raise UserError("nothing to evaluate", "give run=RUN_DIR", "run")
-    results = []
     for run in runs:
-        result = evaluate(
-            run,
-            read_settings(PhononSettings, settings.phonons, "phonons"),
-            reference=settings.reference,
-            samples=settings.samples,
-            sigma_scale=settings.sigma_scale,
-            controls=settings.controls or (),
-            dynamics=settings.dynamics,
-            progress=settings.progress,
-            command=command,
-        )
-        show_result(result)
-        results.append(result)
+        evaluate_or_reuse(run, settings, command)
     if len(runs) > 1:
         output = Path(settings.output or f"runs/overlay-{time.strftime('%Y%m%d-%H%M%S')}")
-        first = results[0]
-        measured = first.experiment.labelled_for(first.model.isotope)
+        first = Run.read(runs[0])
+        measured = first.experiment.labelled_for(first.spectra.isotope)
         overlay.show(overlay.overlay(runs, output, measured), output, measured)
+
+
+def evaluate_or_reuse(run: str, settings: EvaluateSettings, command: str) -> None:
+    """Evaluate a run and show the result, or show again what is there where nothing it depends on has changed."""
+    from mlffx.evaluation import currency, stored
+    from mlffx.evaluation.harmonic import PhononSettings
+    from mlffx.evaluation.run import evaluate, show
+
+    phonons = read_settings(PhononSettings, settings.phonons, "phonons")
+    controls, directory = settings.controls or (), Path(run) / "evaluation"
+    now = currency.ingredients(run, phonons, settings.reference, settings.samples, settings.sigma_scale)
+    reason = currency.outdated(directory, now, controls, settings.dynamics)
+    if reason is None and not settings.force:
+        stored.show(stored.Run.read(run))
+        made = currency.read(directory)["time"]
+        print(f"made {made}; nothing has changed since, so nothing was repeated (force=true repeats it)")
+        return
+    result = evaluate(
+        run,
+        phonons,
+        reference=settings.reference,
+        samples=settings.samples,
+        sigma_scale=settings.sigma_scale,
+        controls=controls,
+        dynamics=settings.dynamics,
+        progress=settings.progress,
+        command=command,
+    )
+    show(result)

@@ -22,6 +22,7 @@ from mlffx.evaluation.harmonic import PhononSettings
 from mlffx.evaluation.members import Members
 from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, flatten, with_sigma, write_report
 from mlffx.evaluation.spectra import LabelledPoint, save_spectra
+from mlffx.evaluation.stored import ISOTOPE, MEASURED, write_measured
 from mlffx.lattice.phonons import Phonons
 from mlffx.training.run_directory import write_atomically
 
@@ -62,10 +63,10 @@ def write_numbers(e: Evaluation) -> None:
     write_atomically(e.directory / "phonons.json", json.dumps(phonons_json(e), indent=1, allow_nan=False))
     e.phonons.save(e.directory / "phonopy_params.yaml")
     e.phonons.write_force_constants(e.directory / "FORCE_CONSTANTS")
-    save_spectra(
-        {name: s for name, s in (("model", e.model), ("low_level", e.low_level), ("exact", e.truth)) if s is not None},
-        e.directory / "spectra.npz",
-    )
+    kept = {"model": e.model, "low_level": e.low_level, "exact": e.truth}
+    kept |= {f"{ISOTOPE}{name}": pair[0] for name, pair in e.isotopes.items() if pair[0].grid.size}
+    save_spectra({name: s for name, s in kept.items() if s is not None}, e.directory / "spectra.npz")
+    write_measured(e.experiment, e.directory / MEASURED)
 
 
 def phonons_json(e: Evaluation) -> dict[str, Any]:

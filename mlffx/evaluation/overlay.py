@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -21,45 +19,11 @@ from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.learning import LearningPoint, learning_curves
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, with_sigma, write_report
-from mlffx.evaluation.spectra import Spectra, load_spectra
+from mlffx.evaluation.stored import Run
 from mlffx.evaluation.uncertainty import Estimate, over_models
 from mlffx.training.run_directory import RunDirectory
 
 SUMMARY_COLUMNS = ("run", "name", "level", "q_label", "branch", "cm1", "sigma_cm1", "low_level_cm1", "shift_cm1")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One evaluated run, read back from its `evaluation/`.
-
-    Attributes:
-        path: run directory.
-        phonons: content of phonons.json.
-        spectra: of the model.
-    """
-
-    path: Path
-    phonons: dict[str, Any]
-    spectra: Spectra
-
-    @classmethod
-    def read(cls, path: Path | str) -> Run:
-        """Read `path/evaluation`.
-
-        Raises:
-            UserError: when the run has not been evaluated.
-        """
-        directory = Path(path) / "evaluation"
-        spectra = load_spectra(directory / "spectra.npz")["model"]
-        return cls(Path(path), json.loads((directory / "phonons.json").read_text()), spectra)
-
-    def mode(self, label: str, branch: str) -> Estimate | None:
-        """Mean and sigma of a named mode."""
-        point = self.spectra.points.get(label)
-        if point is None or (i := branch_index(point, branch)) is None:
-            return None
-        e = point.estimate()
-        return Estimate(e.mean[i], e.sigma[i], e.n_members)
 
 
 def overlay(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mlffx.evaluation.comparison import LABELS, Measured, Row, exact_frequency
+from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.spectra import Spectra
 
 CONSOLE_LABELS = ("GAMMA", "X", "L")
@@ -85,6 +87,19 @@ def frequency_table(
     table.caption = "cm-1, calculated: harmonic"
     table.caption_justify = "left"
     return table
+
+
+def print_evaluation(
+    table: Table, verdicts: Sequence[Verdict], warnings: Sequence[str], report: Path, console: Console | None = None
+) -> None:
+    """The table of an evaluation, then every verdict and warning, and where the report is."""
+    console = console or Console()
+    console.print(table)
+    for verdict in verdicts:
+        console.print(f"{verdict.word:>12}  {verdict.title}: {verdict.statement}", highlight=False)
+    for line in warnings:
+        console.print(f"[bold red]note[/]  {line}", highlight=False)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 def _by_branch(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from mlffx.dynamics.result import DynamicsResult
 from mlffx.dynamics.run import run_dynamics
-from mlffx.evaluation import outputs
+from mlffx.evaluation import currency, outputs
 from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
 from mlffx.evaluation.control_runs import Context, chosen, run_controls
 from mlffx.evaluation.controls import Verdict, residual_trend, truth_recovered
@@ -26,7 +27,7 @@ from mlffx.evaluation.harmonic import (
 )
 from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
-from mlffx.evaluation.progress import Tracker, frequency_table
+from mlffx.evaluation.progress import Tracker, frequency_table, print_evaluation
 from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.subject import (
     crystal_of,
@@ -138,14 +139,17 @@ def evaluate(
         UserError: for a directory that is no run, unreadable checkpoints, a data set without a crystal.
     """
     wanted = chosen(controls)  # a misspelt name is told before the work starts
-    track = Tracker(progress)
-    result = compute(run, phonons or PhononSettings(), reference, samples, track, sigma_scale)
+    track, began = Tracker(progress), time.perf_counter()
+    phonons = phonons or PhononSettings()
+    made_from = currency.ingredients(run, phonons, reference, samples, sigma_scale)
+    result = compute(run, phonons, reference, samples, track, sigma_scale)
     if wanted:
         result.verdicts += run_controls(wanted, _context(result, track))
     if dynamics and dynamics.get("enabled", True):
         result.dynamics = _dynamics(result, dynamics, progress)
     result.verdicts += verdicts
     write(result, command)
+    currency.stamp(result.directory, made_from, wanted, dynamics or {}, time.perf_counter() - began)
     return result
 
 
@@ -228,14 +232,8 @@ def write(result: Evaluation, command: str = "") -> None:
 
 def show(result: Evaluation, console: Console | None = None) -> None:
     """The table at GAMMA, X and L, then every warning and verdict."""
-    console = console or Console()
-    harmonic = result.experiment.harmonic
-    console.print(frequency_table(result.rows, result.title, result.low_name, harmonic, result.truth))
-    for verdict in result.verdicts:
-        console.print(f"{verdict.word:>12}  {verdict.title}: {verdict.statement}", highlight=False)
-    for line in result.warnings:
-        console.print(f"[bold red]note[/]  {line}", highlight=False)
-    console.print(f"report: {result.directory / 'report.html'}", highlight=False, soft_wrap=True)
+    table = frequency_table(result.rows, result.title, result.low_name, result.experiment.harmonic, result.truth)
+    print_evaluation(table, result.verdicts, result.warnings, result.directory / "report.html", console)
 
 
 def _context(e: Evaluation, track: Tracker) -> Context:
