@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlffx.compose import composed, plain, show
 from mlffx.config import read_settings
 from mlffx.errors import UserError
+from mlffx.evaluation.settings import EvaluateSettings
 
 HELP = """mlffx: phonons of a trained potential against experiment
 
@@ -32,23 +32,6 @@ Keys:
 
 Writes RUN_DIR/evaluation/: phonons.json, comparison.csv, phonopy_params.yaml, figures, report.html.
 """
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """The schema of conf/evaluate.yaml."""
-
-    phonons: dict[str, Any]
-    dynamics: dict[str, Any] = field(default_factory=dict)
-    run: str | None = None
-    runs: list[str] = field(default_factory=list)
-    reference: str = "auto"
-    samples: int = 16
-    sigma_scale: float = 1.0
-    controls: Any = "none"
-    output: str | None = None
-    force: bool = False
-    progress: bool = True
 
 
 def entry_point(arguments: list[str]) -> None:

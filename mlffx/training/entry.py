@@ -53,7 +53,7 @@ def entry_point(arguments: list[str]) -> None:
 def _run(values: dict, overrides: list[str]) -> None:
     from mlffx.training.train import train
 
-    train(values, _base_config(values, overrides))
+    train(values, base_config(values, overrides))
 
 
 def _job(config: DictConfig) -> None:
@@ -68,7 +68,7 @@ def _job(config: DictConfig) -> None:
         raise SystemExit(2) from None
 
 
-def _base_config(values: dict, overrides: list[str]) -> dict | None:
+def base_config(values: dict, overrides: list[str]) -> dict | None:
     """Configuration of the base of a delta, with that of the base's own base (a ladder) under `base`."""
     potential = values["potential"]
     if potential["kind"] != "delta" or potential.get("base", "train") != "train":
@@ -76,7 +76,7 @@ def _base_config(values: dict, overrides: list[str]) -> dict | None:
     low = potential.get("low") or values["data"].get("low")
     below = base_overrides(overrides, low, potential.get("base_overrides") or [])
     config = plain(composed("train", below))
-    nested = _base_config(config, below)
+    nested = base_config(config, below)
     return config if nested is None else config | {"base": nested}
 
 

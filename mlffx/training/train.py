@@ -90,20 +90,37 @@ def train_cached(config: Mapping[str, Any], cache_dir: str, console: Console) ->
     Args:
         config: of the base; under `base` that of its own base, if it is a delta itself.
     """
-    nested = config.get("base")
+    path, nested = cached_run(config, cache_dir), config.get("base")
     config = {k: v for k, v in config.items() if k != "base"}
-    settings = TrainSettings.read(config)
-    hashes = prepare(settings).dataset.hashes | start_hashes(settings.start)
-    ignored = ("run_dir", "cache_dir", "logger")
-    decisive = {k: v for k, v in config.items() if k not in ignored} | {"base": nested}
-    decisive["model"] = settings.model if settings.start == StartSettings() else config["model"]
-    decisive["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
-    path = Path(cache_dir) / f"{settings.data['name']}-{settings.level.name}-{fingerprint(decisive, hashes)}"
     if RunDirectory(path).status() == "finished":
         console.print(f"base: {path} (found in the cache)")
         return path
+    settings = TrainSettings.read(config)
     console.print(f"base: {settings.potential.kind} {settings.model['name']} on {settings.level.name}, into {path}")
     return train(config, nested, directory=path)
+
+
+def cached_run(config: Mapping[str, Any], cache_dir: str) -> Path:
+    """Where the run of a configuration is kept: a directory named by everything that decides its result.
+
+    Args:
+        config: of the run; under `base` that of its base, if it is a delta.
+    """
+    settings = TrainSettings.read({k: v for k, v in config.items() if k != "base"})
+    hashes = prepare(settings).dataset.hashes | start_hashes(settings.start)
+    name = f"{settings.data['name']}-{settings.level.name}-{fingerprint(_decisive(config), hashes)}"
+    return Path(cache_dir) / name
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration decides the result of a run, and of the bases below it: not where it is kept or shown."""
+    nested = config.get("base")
+    own = {k: v for k, v in config.items() if k not in ("base", "run_dir", "cache_dir", "logger")}
+    settings = TrainSettings.read(own)
+    own["base"] = nested and _decisive(nested)
+    own["model"] = settings.model if settings.start == StartSettings() else config["model"]
+    own["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
+    return own
 
 
 def _fit_members(

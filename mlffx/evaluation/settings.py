@@ -1,0 +1,37 @@
+"""The schema of conf/evaluate.yaml: every key evaluate.py reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlffx.compose import composed, plain
+from mlffx.config import read_settings
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """The schema of conf/evaluate.yaml."""
+
+    phonons: dict[str, Any]
+    dynamics: dict[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    runs: list[str] = field(default_factory=list)
+    reference: str = "auto"
+    samples: int = 16
+    sigma_scale: float = 1.0
+    controls: Any = "none"
+    output: str | None = None
+    force: bool = False
+    progress: bool = True
+    preset: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def compose(cls, overrides: Sequence[str]) -> EvaluateSettings:
+        """As after these overrides on the command line of evaluate.py.
+
+        Raises:
+            UserError: for a mistake in any of them.
+        """
+        return read_settings(cls, plain(composed("evaluate", overrides)), "")
