@@ -1,0 +1,327 @@
+"""Labels of the settling test: which energies make which force and which frozen phonon, as linear combinations.
+
+The same combinations are applied to the energies of every level and of every potential, so what a finite step leaves
+out is the same on both sides and cancels from their difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from mlffx.data.crystal import Crystal
+from mlffx.errors import UserError
+from mlffx.evaluation.settle_structures import BLOCK, BRANCHES, CONFIGURATION, DIRECTION, KIND, POINT, RAY
+from mlffx.units import AMU_A2_FS2_TO_EV, THZ_TO_CM1
+
+TO_CM1 = 1e3 * THZ_TO_CM1 / (2 * np.pi)  # 1/fs -> cm-1
+SAME = 1e-6  # A; positions closer than this are the same
+KEY = re.compile(r"^(?:energy_(\w+)|(\w+)_energy)$")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A force along a direction, -(E+ - E-) / (2 step).
+
+    Attributes:
+        configuration: number of the displaced configuration.
+        name: of the direction.
+        plus, minus: frames.
+        step: half their distance in all coordinates, A.
+        component: atom and axis where the direction is one Cartesian coordinate, else None.
+    """
+
+    configuration: int
+    name: str
+    plus: int
+    minus: int
+    step: float
+    component: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class FrozenBlock:
+    """Energies along coupled patterns; their force constants and masses give the frequencies.
+
+    Attributes:
+        label: q-point.
+        branches: by ascending frequency.
+        curvatures: weights of the energies in each ray's d2E/dA2 at A = 0, [n_rays, n_frames].
+        combinations: each ray in the independent patterns, [n_rays, n_patterns]; amplitudes in A.
+        masses: of the patterns, rigid motion taken out, [n_patterns, n_patterns], amu.
+        curved: the same weights for the fourth order, [n_rays, n_frames]; zero rows with a single amplitude.
+    """
+
+    label: str
+    branches: tuple[str, ...]
+    curvatures: np.ndarray
+    combinations: np.ndarray
+    masses: np.ndarray
+    curved: np.ndarray
+
+    def matrix(self, energies: np.ndarray) -> np.ndarray:
+        """Force constants of the patterns, [..., n_patterns, n_patterns], eV/A^2, from energies [..., n_frames]."""
+        return _symmetric(energies @ (_solver(self.combinations) @ self.curvatures).T, self.combinations.shape[1])
+
+    def frequencies(self, energies: np.ndarray) -> np.ndarray:
+        """cm-1, ascending, imaginary negative, [..., n_patterns]."""
+        root = np.linalg.inv(np.linalg.cholesky(self.masses * AMU_A2_FS2_TO_EV))
+        squares = np.linalg.eigvalsh(root @ self.matrix(np.asarray(energies)) @ root.T)
+        return np.sign(squares) * np.sqrt(np.abs(squares)) * TO_CM1
+
+    def sensitivity(self, energies: np.ndarray) -> np.ndarray:
+        """d(frequency)/d(energy) of every frame, [n_patterns, n_frames], cm-1/eV, to first order."""
+        root = np.linalg.inv(np.linalg.cholesky(self.masses * AMU_A2_FS2_TO_EV))
+        squares, vectors = np.linalg.eigh(root @ self.matrix(np.asarray(energies)) @ root.T)
+        motion = (root.T @ vectors).T  # v with v M v = 1
+        n = self.combinations.shape[1]
+        weights = _solver(self.combinations) @ self.curvatures  # [entries, frames]
+        change = np.array([[v[i] * v[j] * (1 if i == j else 2) for i, j in _entries(n)] for v in motion])
+        return change @ weights * (TO_CM1 / (2 * np.sqrt(np.abs(squares)) + 1e-12))[:, None]
+
+
+@dataclass(frozen=True)
+class SettleLabels:
+    """What was labelled.
+
+    Attributes:
+        atoms: all frames.
+        displacements: from the ideal sites, [n_frames, n_atoms, 3], A.
+        energies: level -> [n_frames], eV, NaN without a label.
+        projections, blocks: what they are combined to.
+        equal: pairs of frames that symmetry makes equal.
+        source: the file.
+    """
+
+    atoms: list[Atoms]
+    displacements: np.ndarray
+    energies: dict[str, np.ndarray]
+    projections: list[Projection]
+    blocks: list[FrozenBlock]
+    equal: list[tuple[int, int]]
+    source: str
+
+    def forces(self, energies: np.ndarray, which: Sequence[Projection] | None = None) -> np.ndarray:
+        """Projections of the forces, [..., n_projections], eV/A, from energies [..., n_frames]."""
+        chosen = self.projections if which is None else which
+        parts = [-(energies[..., p.plus] - energies[..., p.minus]) / (2 * p.step) for p in chosen]
+        return np.stack(parts, axis=-1) if parts else np.zeros((*energies.shape[:-1], 0))
+
+    def labelled(self, levels: Sequence[str]) -> SettleLabels:
+        """Only the forces and blocks all of whose energies are there at every one of the levels.
+
+        Raises:
+            UserError: for a level without labels, or when nothing is left.
+        """
+        for level in levels:
+            if level not in self.energies:
+                known = ", ".join(self.energies) or "none"
+                raise UserError(f"no energies of level '{level}'", f"it has: {known}", self.source)
+        there = np.all([np.isfinite(self.energies[level]) for level in levels], axis=0)
+        kept = [p for p in self.projections if there[p.plus] and there[p.minus]]
+        blocks = [b for b in self.blocks if there[(np.abs(b.curvatures) > 0).any(axis=0)].all()]
+        if not kept and not blocks:
+            raise UserError(f"no force and no mode is complete for {', '.join(levels)}", "label more", self.source)
+        equal = [pair for pair in self.equal if there[list(pair)].all()]
+        return SettleLabels(self.atoms, self.displacements, self.energies, kept, blocks, equal, self.source)
+
+    def noise(self, residuals: np.ndarray) -> tuple[float, int]:
+        """Noise of the energies, eV, and from how many numbers: equal structures, and forces that must add to zero.
+
+        Args:
+            residuals: labels minus predictions, [n_frames], eV: what a finite step leaves out cancels in them.
+        """
+        squares = [0.5 * float(residuals[i] - residuals[j]) ** 2 for i, j in self.equal]
+        n_atoms = self.displacements.shape[1]
+        for number in {p.configuration for p in self.projections}:
+            for axis in range(3):
+                own = [p for p in self.projections if p.configuration == number and p.component is not None]
+                own = [p for p in own if p.component is not None and p.component[1] == axis]
+                if len({p.component for p in own}) == n_atoms:
+                    total = float(self.forces(residuals, own).sum())
+                    squares.append(2 * own[0].step ** 2 * total**2 / n_atoms)
+        return (float(np.sqrt(np.mean(squares))), len(squares)) if squares else (0.0, 0)
+
+
+def read_settle(path: Path | str, crystal: Crystal, masses: np.ndarray) -> SettleLabels:
+    """Read labelled structures of `settle_structures`.
+
+    Args:
+        path: extended XYZ; energies under `<level>_energy` (or `energy_<level>`), eV.
+        crystal: primitive.
+        masses: of its atoms, amu.
+
+    Raises:
+        UserError: for a file that is not there, not made for this test, or of another crystal.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError("no such file", "python -m mlffx.evaluation.settle_structures makes the structures", path)
+    try:
+        frames: list[Atoms] = ase.io.read(path, index=":", format="extxyz")  # type: ignore[assignment]
+    except Exception as error:  # ASE's readers raise what they like
+        raise UserError(f"not extended XYZ ({str(error).splitlines()[0]})", "write it with ASE", path) from error
+    for k, frame in enumerate(frames):
+        if frame.info.get(KIND) not in ("reference", "mode", "force"):
+            raise UserError(f"frame {k} does not say what it is for ({KIND}=...)", "keep the keys of the file", path)
+    displacements, types = _displacements(frames, crystal, path)
+    infos: list[Mapping[str, Any]] = [frame.info for frame in frames]
+    projections = _projections(infos, displacements, path)
+    weights = np.asarray(masses, dtype=float)[types]
+    blocks, equal = _blocks(infos, displacements, weights, path)
+    return SettleLabels(frames, displacements, _energies(infos), projections, blocks, equal, str(path))
+
+
+def _displacements(frames: list[Atoms], crystal: Crystal, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """From the sites of one frame, so that steps of single atoms are not spread over all: [n, n_atoms, 3], A."""
+    at_rest = next((k for k, frame in enumerate(frames) if frame.info[KIND] == "reference"), 0)
+    try:
+        match = crystal.match(frames[at_rest])
+    except UserError as error:
+        raise UserError(f"frame {at_rest}: {error.what}", "is it of this crystal?", path) from error
+    cell, numbers = frames[0].cell.array, frames[0].numbers
+    moved = []
+    for k, frame in enumerate(frames):
+        if not np.array_equal(frame.numbers, numbers) or np.abs(frame.cell.array - cell).max() > SAME:
+            raise UserError(f"frame {k} has other atoms or another cell than frame 0", "use one supercell", path)
+        fractions = (frame.positions - match.sites) @ np.linalg.inv(cell)
+        moved.append((fractions - np.rint(fractions)) @ cell)
+    return np.array(moved), match.site_type
+
+
+def _energies(infos: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    levels = dict.fromkeys(m.group(1) or m.group(2) for info in infos for key in info if (m := KEY.match(key)))
+    found = {}
+    for level in levels:
+        values = [info.get(f"{level}_energy", info.get(f"energy_{level}")) for info in infos]
+        found[level] = np.array([np.nan if v is None else float(v) for v in values])
+    return found
+
+
+def _projections(infos: Sequence[Mapping[str, Any]], u: np.ndarray, path: Path) -> list[Projection]:
+    groups: dict[tuple[int, str], list[int]] = {}
+    for k, info in enumerate(infos):
+        if info[KIND] == "force":
+            groups.setdefault((int(info[CONFIGURATION]), str(info[DIRECTION])), []).append(k)
+    found = []
+    for (number, name), members in groups.items():
+        if len(members) != 2:
+            continue  # its partner was not labelled
+        plus, minus = members
+        move = u[plus] - u[minus]
+        step = 0.5 * float(np.linalg.norm(move))
+        if step < 1e-3:
+            raise UserError(f"frames {plus} and {minus} do not differ", "keep the structures as they were", path)
+        single = np.argwhere(np.abs(move) > SAME)
+        component = (int(single[0, 0]), int(single[0, 1])) if len(single) == 1 else None
+        if component is not None and move[component] < 0:
+            plus, minus = minus, plus
+        found.append(Projection(number, name, plus, minus, step, component))
+    return found
+
+
+def _blocks(
+    infos: Sequence[Mapping[str, Any]], u: np.ndarray, masses: np.ndarray, path: Path
+) -> tuple[list[FrozenBlock], list[tuple[int, int]]]:
+    reference = next((k for k, info in enumerate(infos) if info[KIND] == "reference"), None)
+    groups: dict[str, dict[str, list[int]]] = {}
+    for k, info in enumerate(infos):
+        if info[KIND] == "mode":
+            groups.setdefault(str(info[BLOCK]), {}).setdefault(str(info[RAY]), []).append(k)
+    if groups and reference is None:
+        raise UserError("the perfect crystal is missing", f"label the frame with {KIND}=reference", path)
+    found, equal = [], []
+    for rays in groups.values():
+        first = infos[next(iter(rays.values()))[0]]
+        branches = tuple(str(first[BRANCHES]).split())
+        n = len(branches)
+        if len(rays) < n * (n + 1) // 2:
+            continue  # cut short: its force constants are not determined
+        curvatures, curved, patterns = [], [], []
+        for members in rays.values():
+            pattern, amplitudes = _line(u, members)
+            second, fourth = _even_weights(amplitudes, members, int(reference or 0), len(infos))
+            patterns.append(pattern)
+            curvatures.append(second)
+            curved.append(fourth)
+            equal += [(a, b) for i, a in enumerate(members) for b in members[:i] if _opposite(u[a], u[b])]
+        flat = np.array([p.reshape(-1) for p in patterns])
+        independent = flat[:n]
+        combinations = np.linalg.lstsq(independent.T, flat.T, rcond=None)[0].T
+        found.append(
+            FrozenBlock(
+                str(first[POINT]),
+                branches,
+                np.array(curvatures),
+                combinations,
+                _pattern_masses(independent, masses),
+                np.array(curved),
+            )
+        )
+    return found, equal
+
+
+def _line(u: np.ndarray, members: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Common pattern of the frames of a ray, largest displacement 1, and the signed amplitude of each, A."""
+    longest = members[int(np.argmax([np.abs(u[k]).max() for k in members]))]
+    pattern = u[longest] / np.linalg.norm(u[longest], axis=1).max()
+    return pattern, np.array([float((u[k] * pattern).sum() / (pattern**2).sum()) for k in members])
+
+
+def _even_weights(
+    amplitudes: np.ndarray, members: Sequence[int], reference: int, n_frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the energies in the second and fourth derivative, from a fit of even orders to E(A) - E(0).
+
+    The mean over +A and -A, where both are there, has no odd orders. Two amplitudes give both derivatives exactly, one
+    the second alone.
+    """
+    sizes = np.unique(np.round(np.abs(amplitudes), 6))
+    orders = [2, 4][: len(sizes)]
+    scale = sizes.max()
+    design = np.stack([(sizes / scale) ** order for order in orders], axis=1)
+    solver = np.linalg.pinv(design)
+    means = np.zeros((len(sizes), n_frames))
+    for row, size in zip(means, sizes, strict=True):
+        own = [k for k, a in zip(members, amplitudes, strict=True) if abs(abs(a) - size) < 1e-5]
+        row[own] = 1 / len(own)
+        row[reference] = -1.0
+    weights = solver @ means
+    fourth = 24 * weights[1] / scale**4 if len(orders) > 1 else np.zeros(n_frames)
+    return 2 * weights[0] / scale**2, fourth
+
+
+def _pattern_masses(patterns: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """M_ab = sum_i m_i p_ai.p_bi after the centre of mass has been brought to rest, amu."""
+    p = patterns.reshape(len(patterns), -1, 3)
+    at_rest = p - (masses[None, :, None] * p).sum(axis=1, keepdims=True) / masses.sum()
+    return np.einsum("i,aix,bix->ab", masses, at_rest, at_rest)
+
+
+def _opposite(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.abs(a + b).max() < SAME)
+
+
+def _entries(n: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(n) for j in range(i, n)]
+
+
+def _solver(combinations: np.ndarray) -> np.ndarray:
+    """Curvatures of the rays, c K c, to the independent entries of K, [n_entries, n_rays]."""
+    n = combinations.shape[1]
+    rows = [[c[i] * c[j] * (1 if i == j else 2) for i, j in _entries(n)] for c in combinations]
+    return np.linalg.pinv(np.array(rows))
+
+
+def _symmetric(entries: np.ndarray, n: int) -> np.ndarray:
+    out = np.zeros((*entries.shape[:-1], n, n))
+    for k, (i, j) in enumerate(_entries(n)):
+        out[..., i, j] = out[..., j, i] = entries[..., k]
+    return out

@@ -1,0 +1,164 @@
+"""Structures of the settling test: finite displacements whose energies are forces and frozen phonons of a level.
+
+    python -m mlffx.evaluation.settle_structures data=lih_cell --out settle.xyz
+
+Label them with any method that gives energies; docs/settle.md says how steps and amplitudes were chosen. Every frame
+says in its info what it is for, in the keys named below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from mlffx.data.crystal import Crystal
+from mlffx.errors import UserError
+from mlffx.lattice.force_constants import conventional_matrix
+from mlffx.lattice.frozen_patterns import blocks
+
+KIND = "settle"  # reference, mode or force
+POINT, BLOCK, BRANCHES, RAY = "settle_point", "settle_block", "settle_branches", "settle_ray"
+CONFIGURATION, DIRECTION = "settle_configuration", "settle_direction"
+AXES = "xyz"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many structures, and how far apart.
+
+    Attributes:
+        amplitudes: largest atomic displacement along the rays of the modes, A; two, to take the fourth order out.
+        full: amplitudes of configurations with every component of the force, rms displacement of an atom, A.
+        projected: those of configurations with the force along a few random directions.
+        directions: of each of these.
+        step: of single components, A: +step and -step.
+        random_step: length of a step along a random direction of all coordinates, A.
+        seed: of configurations and directions.
+    """
+
+    amplitudes: tuple[float, ...] = (0.05, 0.10)
+    full: tuple[float, ...] = (0.12,)
+    projected: tuple[float, ...] = (0.06, 0.09, 0.12, 0.15, 0.18, 0.21)
+    directions: int = 2
+    step: float = 0.05
+    random_step: float = 0.08
+    seed: int = 20261122
+
+
+def settle_structures(crystal: Crystal, supercell: Atoms, plan: Plan | None = None) -> list[Atoms]:
+    """All structures, those that say most first: a run of labels that is cut short still answers something.
+
+    Args:
+        crystal: primitive.
+        supercell: ideal, as of `Crystal.supercell`.
+    """
+    plan = plan or Plan()
+    rng = np.random.default_rng(plan.seed)
+    ideal = Atoms(supercell.numbers, supercell.positions, cell=supercell.cell, pbc=True)
+    frames = [_frame(ideal, np.zeros((len(ideal), 3)), {KIND: "reference"}), *_modes(crystal, supercell, ideal, plan)]
+    full = [_random(rng, len(ideal), a) for a in plan.full]
+    for number, amplitude in enumerate(plan.projected, start=len(full)):
+        start = _random(rng, len(ideal), amplitude)
+        for k in range(plan.directions):
+            direction = _random(rng, len(ideal), 1.0)
+            direction /= np.linalg.norm(direction)
+            frames += _pair(ideal, start, direction * plan.random_step, number, f"random {k + 1}")
+    for number, start in enumerate(full):
+        for atom in range(len(ideal)):
+            for axis in range(3):
+                move = np.zeros_like(start)
+                move[atom, axis] = plan.step
+                frames += _pair(ideal, start, move, number, f"{ideal.symbols[atom]}{atom} {AXES[axis]}")
+    return frames
+
+
+def _modes(crystal: Crystal, supercell: Atoms, ideal: Atoms, plan: Plan) -> list[Atoms]:
+    """Every ray at every amplitude; both signs where they differ, and once a block where they do not, to see noise."""
+    frames = []
+    for block in blocks(crystal, supercell):
+        name = f"{block.label} {' '.join(block.branches)}"
+        for ray in block.rays:
+            info = {KIND: "mode", POINT: block.label, BLOCK: name, BRANCHES: " ".join(block.branches), RAY: ray.name}
+            twins = not ray.even or ray is block.rays[-1]
+            for amplitude in plan.amplitudes:
+                signs = (1, -1) if not ray.even or (twins and amplitude == max(plan.amplitudes)) else (1,)
+                frames += [_frame(ideal, sign * amplitude * ray.pattern, info) for sign in signs]
+    return frames
+
+
+def _pair(ideal: Atoms, start: np.ndarray, move: np.ndarray, number: int, direction: str) -> list[Atoms]:
+    info = {KIND: "force", CONFIGURATION: number, DIRECTION: direction}
+    return [_frame(ideal, start + sign * move, info) for sign in (1, -1)]
+
+
+def _frame(ideal: Atoms, displacements: np.ndarray, info: dict[str, Any]) -> Atoms:
+    frame = ideal.copy()
+    frame.positions += displacements
+    frame.info.update(info)
+    return frame
+
+
+def _random(rng: np.random.Generator, n: int, amplitude: float) -> np.ndarray:
+    """Displacements [n, 3] without drift whose rms (of atoms, not components) is the amplitude, A."""
+    u = rng.normal(size=(n, 3))
+    u -= u.mean(axis=0)
+    return u * amplitude / np.sqrt((u**2).sum(axis=1).mean())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command line."""
+    from mlffx.data.__main__ import read_settings  # needs omegaconf, which nothing else here does
+
+    defaults = Plan()
+    parser = argparse.ArgumentParser(
+        prog="python -m mlffx.evaluation.settle_structures", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("data", nargs="+", help="data=NAME of conf/data, and data.KEY=VALUE; its crystal is taken")
+    parser.add_argument("--cells", type=int, default=1, help="conventional cells along each axis (1)")
+    parser.add_argument("--out", type=Path, required=True, help="extended XYZ to write")
+    parser.add_argument(
+        "--amplitudes", type=float, nargs="+", default=list(defaults.amplitudes), help="A, of the modes"
+    )
+    parser.add_argument("--full", type=float, nargs="*", default=list(defaults.full), help="A, rms, every component")
+    parser.add_argument("--projected", type=float, nargs="*", default=list(defaults.projected), help="A, rms")
+    parser.add_argument("--directions", type=int, default=defaults.directions)
+    parser.add_argument("--step", type=float, default=defaults.step, help="A, of single components")
+    parser.add_argument("--random-step", type=float, default=defaults.random_step, help="A, of random directions")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    options = parser.parse_args(arguments)
+    spec = read_settings(options.data).get("crystal")
+    if not isinstance(spec, dict):
+        raise UserError("the ideal crystal is needed", "declare prototype, species and a", "data.crystal")
+    crystal = Crystal.from_prototype(spec["prototype"], list(spec["species"]), spec["a"])
+    plan = Plan(
+        tuple(options.amplitudes),
+        tuple(options.full),
+        tuple(options.projected),
+        options.directions,
+        options.step,
+        options.random_step,
+        options.seed,
+    )
+    supercell = crystal.supercell(conventional_matrix(crystal, options.cells))
+    frames = settle_structures(crystal, supercell, plan)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    ase.io.write(options.out, frames, format="extxyz")
+    kinds = [str(f.info[KIND]) for f in frames]
+    counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+    print(f"{options.out}: {len(frames)} structures of {len(supercell)} atoms ({counts})")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
