@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mlffx.evaluation.controls import Verdict, Word
 from mlffx.evaluation.harmonic import settled
 from mlffx.evaluation.members import Members
 from mlffx.evaluation.settle_labels import SettleLabels
@@ -21,9 +19,6 @@ from mlffx.evaluation.uncertainty import over_members
 from mlffx.potentials.base import Potential
 from mlffx.potentials.batched import evaluate_atoms, in_double
 
-TITLE = "Finite differences of the high level settle it"
-PASS_EXPLAINED, FAIL_EXPLAINED = 0.8, 0.5  # of the mean square of the shift, label noise taken off
-PASS_Z, FAIL_Z = 2.0, 4.0  # root mean square of (predicted - true) / sigma
 SEEN = 1e-4  # A rms; a training structure this near is the same
 
 
@@ -262,59 +257,3 @@ def _nearest(labels: SettleLabels, trained_on: Sequence[np.ndarray]) -> float | 
         return None
     gaps = np.sqrt(((moved[:, None] - training[None]) ** 2).sum(axis=-1).mean(axis=-1))
     return float(gaps.min())
-
-
-def verdict(found: Settlement) -> Verdict:
-    """Pass where the prediction explains the shift within its error bars, for forces and for frequencies."""
-    shift = f"{found.high} - {found.low}" if found.low else found.high
-    words: list[Word] = []
-    parts: list[str] = []
-    for kind, comparison, factor, unit in (
-        ("forces", found.forces, 1e3, "meV/Å"),
-        ("frequencies", found.modes, 1.0, "cm⁻¹"),
-    ):
-        if comparison is None:
-            continue
-        words.append(_word(comparison))
-        size, missed = (factor * float(np.sqrt(np.mean(x**2))) for x in (comparison.shift, comparison.missed))
-        text = f"{len(comparison.names)} {kind}: {shift} is {size:.1f} {unit} rms, missed by {missed:.1f}"
-        text += f" ({100 * comparison.explained:.0f} % explained, slope {comparison.recovered:.2f}"
-        parts.append(text + (f", rms z {comparison.rms_z:.1f})" if np.isfinite(comparison.rms_z) else ", no sigma)"))
-    if found.nearest is not None and found.nearest < SEEN:
-        words.append("inconclusive")
-        parts.append("the run was trained on a structure of this test")
-    word: Word = "fail" if "fail" in words else "inconclusive" if "inconclusive" in words else "pass"
-    return Verdict("settle", TITLE, word, "; ".join(parts), summary(found))
-
-
-def _word(c: Comparison) -> Word:
-    if not c.visible:
-        return "inconclusive"
-    if c.explained < FAIL_EXPLAINED or c.rms_z > FAIL_Z:
-        return "fail"
-    return "pass" if c.explained >= PASS_EXPLAINED and c.rms_z <= PASS_Z else "inconclusive"
-
-
-def summary(found: Settlement) -> dict[str, Any]:
-    """Numbers for programs; units in the names."""
-    numbers: dict[str, Any] = {
-        "high": found.high,
-        "low": found.low,
-        "label_noise_meV": 1e3 * found.noise,
-        "label_noise_from": found.noise_from,
-        "difference_noise_meV": 1e3 * found.difference_noise,
-        "truncation_meV_per_A": 1e3 * found.truncation,
-        "nearest_training_structure_A": found.nearest,
-        "sigma_scale": found.scale,
-        "labels": found.labels.source,
-    }
-    for kind, c in (("forces", found.forces), ("frequencies", found.modes)):
-        if c is not None:
-            numbers[kind] = {
-                "n": len(c.names),
-                "explained": c.explained,
-                "recovered_slope": c.recovered,
-                "rms_z": c.rms_z,
-                "chi2": float((c.z**2).sum()),
-            }
-    return numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from ase import Atoms
 from mlffx.data.crystal import Crystal
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
+from mlffx.evaluation.figures.settle import settle_figure
 from mlffx.evaluation.members import Members, gather
-from mlffx.evaluation.settle import settle, verdict
+from mlffx.evaluation.settle import settle
+from mlffx.evaluation.settle_control import report_table, write_csv
 from mlffx.evaluation.settle_labels import SettleLabels, read_settle
 from mlffx.evaluation.settle_structures import Plan, settle_structures
+from mlffx.evaluation.settle_verdict import verdict
 from mlffx.lattice import Phonons, autodiff, conventional_matrix, labelled_frequencies, masses_of
 from mlffx.potentials.batched import evaluate_atoms
 from mlffx.training.closed_form import fit_in_closed_form
@@ -185,3 +189,27 @@ def test_mistakes_are_told(file: Path, crystal: Crystal, labels: SettleLabels, t
         read_settle(tmp_path / "bad.xyz", crystal, masses)
     with pytest.raises(UserError, match="frame 0"):
         read_settle(file, Crystal.from_prototype("rocksalt", ["Na", "Cl"], 5.6), masses)
+
+
+def test_what_is_written(settings: TrainSettings, labels: SettleLabels, tmp_path: Path) -> None:
+    exact = twin_potentials(settings.data)
+    members = Members([exact["high"], exact["high"]], "ensemble")
+    found = settle(members, Members([exact["low"]], "single"), labels, "high", "low")
+    write_csv(found, tmp_path / "settle.csv")
+    with (tmp_path / "settle.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [r["name"] for r in rows if r["kind"] == "frequency"][:2] == ["GAMMA TO", "X LA"]
+    assert float(rows[0]["high"]) - float(rows[0]["low"]) == pytest.approx(float(rows[0]["shift"]), abs=2e-4)
+    table = report_table(verdict(found))
+    assert table is not None
+    heads, lines = table
+    assert heads[1:4] == ["HIGH, true", "predicted", "LOW, true"] and all(len(line) == len(heads) for line in lines)
+    assert lines[0][0] == "Γ TO, cm⁻¹" and lines[-1][0] == "configuration 0, 24 forces, rms, meV/Å"
+    axes = settle_figure(found).axes
+    assert len(axes) == 2 and [t.get_text() for t in axes[1].get_xticklabels()] == [
+        "Γ TO",
+        "X LA",
+        "X LO",
+        "X TA",
+        "X TO",
+    ]
