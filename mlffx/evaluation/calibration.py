@@ -20,7 +20,7 @@ from rich.table import Table
 
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
-from mlffx.evaluation.control_runs import fit_one
+from mlffx.evaluation.control_context import fit_one
 from mlffx.evaluation.harmonic import PhononSettings, force_constants, spectra
 from mlffx.evaluation.members import Members, base_of, gather
 from mlffx.evaluation.progress import Tracker

@@ -85,6 +85,39 @@ def force_recovery(
     return Verdict("forces", "Energies alone recover the forces", word, statement, numbers)
 
 
+def cheap_base_forces(
+    name: str,
+    base: Sequence[np.ndarray],
+    composed: Sequence[np.ndarray],
+    alone: Sequence[np.ndarray],
+    true: Sequence[np.ndarray],
+) -> Verdict:
+    """A difference learned from energies above a cheap base: are the composed forces those of the expensive level?
+
+    Args:
+        name: of the base.
+        base, composed, alone: forces of held-out structures, [n_atoms, 3] each, eV/A, by the base, by base and
+            difference, and by the same fit without a base.
+        true: forces of the level, never trained on.
+    """
+    t = np.concatenate([f.ravel() for f in true])
+    scale = float(np.sqrt(np.mean(t**2)))
+    rms = {
+        key: float(np.sqrt(np.mean((np.concatenate([f.ravel() for f in found]) - t) ** 2)))
+        for key, found in (("base", base), ("composed", composed), ("alone", alone))
+    }
+    numbers = {"base_name": name, "rms_force_meV_per_A": 1e3 * scale}
+    numbers |= {f"{key}_rms_error_meV_per_A": 1e3 * value for key, value in rms.items()}
+    relative = rms["composed"] / scale
+    statement = (
+        f"{name} alone is off by {1e3 * rms['base']:.0f} meV/Å, with the difference by {1e3 * rms['composed']:.0f} "
+        f"({100 * relative:.0f} % of the rms force), the same fit without a base by {1e3 * rms['alone']:.0f}"
+    )
+    better = rms["composed"] < rms["base"]
+    word: Word = "pass" if better and relative < 0.1 else "inconclusive" if better and relative < 0.3 else "fail"
+    return Verdict("cheap_base", "Energies above a cheap base recover the forces", word, statement, numbers)
+
+
 def agreement(name_a: str, a: Estimate, name_b: str, b: Estimate, n_sigma: float = 2.0) -> Verdict:
     """Two fits of the same labels (linear fit and network) must agree within their combined uncertainty.
 

@@ -237,7 +237,8 @@ def show(result: Evaluation, console: Console | None = None) -> None:
 
 
 def _context(e: Evaluation, track: Tracker) -> Context:
-    return Context(e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings, track)
+    scale = e.protocol["sigma_scale"]
+    return Context(e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings, track, scale)
 
 
 def _dynamics(e: Evaluation, config: Mapping[str, Any], progress: bool) -> DynamicsResult:

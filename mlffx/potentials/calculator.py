@@ -17,13 +17,15 @@ from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
 
 NO_NEIGHBOURS = 0.1  # A; the calculator finds its own
+# Carbon of J. Tersoff, Phys. Rev. Lett. 61, 2879 (1988), in the order of ase.calculators.tersoff (that of LAMMPS).
+TERSOFF_CARBON = (3, 1, 0, 38049, 4.3484, -0.57058, 0.72751, 1.5724e-7, 2.2119, 346.74, 1.95, 0.15, 3.4879, 1393.6)
 
 
 class CalculatorPotential(Potential):
     """Energy and forces of an ASE calculator, once differentiable in the positions (forces, no Hessian, no stress).
 
     Args:
-        name: as ASE knows it (`tersoff`, `emt`, `tblite`), for which `options` are passed on.
+        name: as ASE knows it (`emt`, `tblite`...), for which `options` are passed on; `tersoff` is that of carbon.
         options: keyword arguments of the calculator.
     """
 
@@ -86,6 +88,10 @@ def _build(name: str, options: dict[str, Any]) -> Calculator:
             from tblite.ase import TBLite  # an optional package with a calculator of its own
 
             return TBLite(verbosity=0, **options)
+        if name == "tersoff" and not options:
+            from ase.calculators.tersoff import Tersoff, TersoffParameters
+
+            return Tersoff({("C", "C", "C"): TersoffParameters(*TERSOFF_CARBON)})
         return get_calculator_class(name)(**options)
     except ImportError as error:
         raise UserError(

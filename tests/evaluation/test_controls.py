@@ -9,6 +9,7 @@ from twin_runs import made_up_spectra
 
 from mlffx.evaluation.controls import (
     agreement,
+    cheap_base_forces,
     force_recovery,
     residual_trend,
     shuffled_differences,
@@ -37,6 +38,16 @@ def test_forces_never_seen() -> None:
     assert force_recovery([0 * f + rng.normal(size=f.shape) for f in true], true).word == "fail"
     verdict = force_recovery([1.2 * f for f in true], true, trained_with_forces=0.01)
     assert verdict.word == "inconclusive" and "with forces 10 meV" in verdict.statement
+
+
+def test_forces_above_a_cheap_base() -> None:
+    rng = np.random.default_rng(0)
+    true = [rng.normal(size=(8, 3)) for _ in range(4)]
+    base, near, far = ([f + s * rng.normal(size=f.shape) for f in true] for s in (0.4, 0.02, 0.5))
+    found = cheap_base_forces("base", base, near, far, true)
+    assert found.word == "pass" and found.numbers["composed_rms_error_meV_per_A"] < 30
+    assert cheap_base_forces("base", base, far, near, true).word == "fail"  # the difference makes it worse
+    assert cheap_base_forces("base", far, [0.8 * f for f in true], near, true).word == "inconclusive"
 
 
 def test_agreement_needs_error_bars() -> None:

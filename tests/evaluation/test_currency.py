@@ -14,6 +14,7 @@ from mlffx.data.crystal import Crystal
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation import currency
+from mlffx.evaluation.control_runs import CONTROLS
 from mlffx.evaluation.entry import entry_point
 from mlffx.evaluation.measured import experiment
 from mlffx.evaluation.stored import Run, read_measured, write_measured
@@ -52,7 +53,8 @@ def test_whatever_decides_makes_it_outdated(run: Path, tmp_path: Path) -> None:
     assert currency.outdated(folder, now(path), ["shuffled"], {"enabled": False}) is None
     other = currency.ingredients(path, replace(QUICK, mesh=7), "none", 4, 1.0)
     assert currency.outdated(folder, other) == "phonons.mesh was 9, is 7"
-    assert currency.outdated(folder, now(path), "all") == "without the controls forces, linear, size, frozen"
+    missing = [name for name in CONTROLS if name != "shuffled"]
+    assert currency.outdated(folder, now(path), "all") == f"without the controls {', '.join(missing)}"
     assert currency.outdated(folder, now(path), (), {"temperature": 300}) == "without dynamics"
     save_potential(twin_potentials(TWIN)["high"], path / "checkpoints" / "best.ckpt")
     assert currency.outdated(folder, now(path)) == "checkpoints.checkpoints/best.ckpt changed"
