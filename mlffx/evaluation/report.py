@@ -130,7 +130,10 @@ def write_report(page: Page, path: Path) -> None:
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(text["report.html.j2"]).render(
-        page=_view(page), css=Markup(text["report.css"]), js=text["report.js"], payload=_payload(page)
+        page=_view(page),
+        css=Markup(text["report.css"]),
+        js=text["report.js"],
+        payload=payload(page.series, page.measured),
     )
     path.write_text(html, encoding="utf-8")
 
@@ -209,16 +212,18 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def _payload(page: Page) -> str:
-    """Numbers of the interactive figure as JSON that cannot end the script element early."""
-    reference = page.series[0][0].path
+def payload(series: Sequence[tuple[Spectra, str, str]], measured: Sequence[Measured]) -> str:
+    """Numbers of an interactive figure as JSON that cannot end the script element early.
+
+    Args:
+        series: spectra with their colours and dashes; the first is the reference for the axis.
+    """
+    reference = series[0][0].path
     data = {
         "thz": THZ_TO_CM1,
         "mev": THZ_TO_MEV,
         "ticks": [[round(x, 5), greek(label)] for x, label in reference.ticks],
-        "series": [
-            _series(s, colour, dash, reference, band=colour not in (GREY, BLACK)) for s, colour, dash in page.series
-        ],
+        "series": [_series(s, colour, dash, reference, band=colour not in (GREY, BLACK)) for s, colour, dash in series],
         "measured": [
             {
                 "cm1": m.cm1,
@@ -226,7 +231,7 @@ def _payload(page: Page) -> str:
                 "neutron": m.neutron,
                 "places": [round(x, 5) for x in m.places or reference.places(m.label)],
             }
-            for m in page.measured
+            for m in measured
         ],
     }
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")

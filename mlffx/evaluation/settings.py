@@ -8,6 +8,7 @@ from typing import Any
 
 from mlffx.compose import composed, plain
 from mlffx.config import read_settings
+from mlffx.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class EvaluateSettings:
     force: bool = False
     progress: bool = True
     preset: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UserError(f"{self.samples} draws", "give at least 1", "samples")
+        if self.sigma_scale <= 0:
+            raise UserError(f"{self.sigma_scale:g} is not positive", "1 gives the bare spread", "sigma_scale")
 
     @classmethod
     def compose(cls, overrides: Sequence[str]) -> EvaluateSettings:

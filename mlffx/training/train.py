@@ -13,17 +13,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
 from mlffx.potentials.build import load_potential
 from mlffx.potentials.charge_aware import with_charges
 from mlffx.training.base import base_members
 from mlffx.training.closed_form import fit_in_closed_form, is_closed_form, is_linear, linear_model
+from mlffx.training.distributed import check_processes, surrounding_world, together
 from mlffx.training.fine_tuning import refuse_start_without_network, start_hashes
 from mlffx.training.gradient import untrained
-from mlffx.training.members import fit_member, fit_members_in_parallel
+from mlffx.training.interruption import orderly_end
+from mlffx.training.locks import alone_with
+from mlffx.training.members import fit_members_in_parallel, fit_members_in_turn, fit_members_with_devices, help_fit
+from mlffx.training.memory import telling_of_memory
 from mlffx.training.metrics import held_out_errors
-from mlffx.training.run_directory import RunDirectory, fingerprint
+from mlffx.training.run_directory import RunDirectory, fingerprint, refuse_mixing
 from mlffx.training.settings import StartSettings, TrainSettings
 from mlffx.training.task import Task, prepare
 
@@ -42,27 +45,37 @@ def train(
         The run directory.
 
     Raises:
-        UserError: for anything wrong with the configuration or the data, before work starts.
+        UserError: for anything wrong with the configuration or the data, before work starts; later for a full disk, too
+            little memory, or a fit that diverged.
+        Interrupted: after SIGTERM, SIGUSR1 or Ctrl-C, when a checkpoint is written.
     """
+    with orderly_end(), together(help_fit) as leads:
+        if leads:
+            return _train(config, base_config, directory)
+    return Path(directory or config["run_dir"])
+
+
+def _train(config: Mapping[str, Any], base_config: Mapping[str, Any] | None, directory: Path | None) -> Path:
     settings = TrainSettings.read(config)
+    check_processes(settings.trainer.devices, settings.trainer.num_nodes)
     task = prepare(settings)
     rehearse(settings, task)
     run = RunDirectory(directory or settings.run_dir)
-    if run.status() == "finished":
-        raise UserError("this run is finished", "evaluate it, or set another run_dir", run.path)
+    refuse_mixing(run, config)
     console = Console(stderr=True)
-    base = base_members(settings, lambda: train_cached(base_config or {}, settings.cache_dir, console))
-    run.start(config, task.dataset.hashes | start_hashes(settings.start), base_config)
+    base, base_run = base_members(settings, lambda: train_cached(base_config or {}, settings.cache_dir, console))
+    run.start(config, task.dataset.hashes | start_hashes(settings.start), base_config, base_run)
     run.set_status("running")
     began = time.perf_counter()
     try:
-        _announce(console, settings, task, run)
-        _fit_members(config, settings, task, run, base)
-        metrics = _collect(settings, task, run)
+        with telling_of_memory(settings):
+            _announce(console, settings, task, run)
+            _fit_members(config, settings, task, run, base)
+            metrics = _collect(settings, task, run)
         run.write_metrics(metrics | {"train_seconds": round(time.perf_counter() - began, 2)})
         run.set_status("finished")
     except BaseException as error:
-        run.set_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", reason=str(error))
+        run.set_status_of(error)
         raise
     _report(console, metrics, run)
     return run.path
@@ -92,22 +105,24 @@ def train_cached(config: Mapping[str, Any], cache_dir: str, console: Console) ->
     """
     path, nested = cached_run(config, cache_dir), config.get("base")
     config = {k: v for k, v in config.items() if k != "base"}
-    if RunDirectory(path).status() == "finished":
-        console.print(f"base: {path} (found in the cache)")
-        return path
-    settings = TrainSettings.read(config)
-    console.print(f"base: {settings.potential.kind} {settings.model['name']} on {settings.level.name}, into {path}")
-    return train(config, nested, directory=path)
+    with alone_with(path, lambda: console.print(f"base: {path} is being trained by another process")):
+        if RunDirectory(path).status() == "finished":
+            console.print(f"base: {path} (found in the cache)")
+            return path
+        settings = TrainSettings.read(config)
+        console.print(f"base: {settings.potential.kind} {settings.model['name']} on {settings.level.name}, into {path}")
+        return train(config, nested, directory=path)
 
 
-def cached_run(config: Mapping[str, Any], cache_dir: str) -> Path:
+def cached_run(config: Mapping[str, Any], cache_dir: str, data_hashes: Mapping[str, str] | None = None) -> Path:
     """Where the run of a configuration is kept: a directory named by everything that decides its result.
 
     Args:
         config: of the run; under `base` that of its base, if it is a delta.
+        data_hashes: of the files of the labels, where they are known already; else these are read.
     """
     settings = TrainSettings.read({k: v for k, v in config.items() if k != "base"})
-    hashes = prepare(settings).dataset.hashes | start_hashes(settings.start)
+    hashes = dict(data_hashes or prepare(settings).dataset.hashes) | start_hashes(settings.start)
     name = f"{settings.data['name']}-{settings.level.name}-{fingerprint(_decisive(config), hashes)}"
     return Path(cache_dir) / name
 
@@ -115,7 +130,7 @@ def cached_run(config: Mapping[str, Any], cache_dir: str) -> Path:
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration decides the result of a run, and of the bases below it: not where it is kept or shown."""
     nested = config.get("base")
-    own = {k: v for k, v in config.items() if k not in ("base", "run_dir", "cache_dir", "logger")}
+    own = {k: v for k, v in config.items() if k not in ("base", "run_dir", "cache_dir", "logger", "wandb")}
     settings = TrainSettings.read(own)
     own["base"] = nested and _decisive(nested)
     own["model"] = settings.model if settings.start == StartSettings() else config["model"]
@@ -134,12 +149,14 @@ def _fit_members(
             fit_in_closed_form(settings, task, k, directories[k], base[k] if base else None)
             directories[k].set_status("finished")
         return
-    workers = min(settings.trainer.workers or len(os.sched_getaffinity(0)), len(waiting))
-    if workers > 1 and settings.trainer.devices == 1 and settings.trainer.accelerator == "cpu":
+    s, cores = settings.trainer, len(os.sched_getaffinity(0))
+    workers = min(s.workers or cores, len(waiting))
+    if s.devices > 1 and surrounding_world() is None:
+        fit_members_with_devices(config, waiting, directories, base, s.threads or max(cores // s.devices, 1))
+    elif workers > 1 and s.devices * s.num_nodes == 1 and s.accelerator == "cpu":
         fit_members_in_parallel(config, waiting, directories, base, workers)
     else:
-        for k in waiting:
-            fit_member(settings, task, k, directories[k], base[k] if base else None)
+        fit_members_in_turn(config, settings, task, waiting, directories, base)
 
 
 def _collect(settings: TrainSettings, task: Task, run: RunDirectory) -> dict[str, Any]:

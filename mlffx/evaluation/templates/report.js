@@ -1,11 +1,11 @@
 "use strict";
 // Dispersion and densities of states from the numbers embedded in the page. No library, no network.
-(function () {
-  const data = JSON.parse(document.getElementById("phonons").textContent);
-  const plot = document.getElementById("dispersion");
-  if (!plot || !data.series.length) return;
+// Every element of class plot names its numbers; its legend is inside of it, its readout follows.
+document.querySelectorAll(".plot").forEach(function (plot) {
+  const data = JSON.parse(document.getElementById(plot.dataset.numbers).textContent);
+  if (!data.series.length) return;
   const svgns = "http://www.w3.org/2000/svg";
-  const readout = document.getElementById("readout");
+  const readout = plot.nextElementSibling;
   const hint = readout.innerHTML;
   const shown = data.series.map(() => true);
   let showMeasured = true;
@@ -126,7 +126,7 @@
       (others ? `; ${others}` : ""));
   }
 
-  const legend = document.getElementById("legend");
+  const legend = plot.querySelector(".legend");
   function entry(name, icon, toggle) {
     const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox"; box.checked = true;
@@ -142,4 +142,4 @@
   draw();
   let last = plot.clientWidth;
   window.addEventListener("resize", () => { if (plot.clientWidth !== last) { last = plot.clientWidth; draw(); } });
-})();
+});
