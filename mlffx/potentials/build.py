@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mlffx.errors import UserError
+from mlffx.files import save_tensors, writing
 from mlffx.models.base import AtomicModel
 from mlffx.potentials.analytic import ValencePotential
 from mlffx.potentials.base import Potential
@@ -42,11 +43,14 @@ def build_potential(spec: dict[str, Any]) -> Potential:
 
 
 def save_potential(potential: Potential, path: Path) -> None:
-    """Write spec and weights; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(path.suffix + ".part")
-    torch.save({"format": FORMAT_VERSION, "spec": potential.spec(), "state": potential.state_dict()}, partial)
-    partial.replace(path)
+    """Write spec and weights; the file appears whole or not at all.
+
+    Raises:
+        UserError: when the disk is full or may not be written to.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors({"format": FORMAT_VERSION, "spec": potential.spec(), "state": potential.state_dict()}, path)
 
 
 def load_potential(path: Path) -> Potential:

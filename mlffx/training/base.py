@@ -13,8 +13,8 @@ from mlffx.training.settings import TrainSettings
 CALCULATOR = "ase:"
 
 
-def base_members(settings: TrainSettings, train_base: Callable[[], Path]) -> list[Potential] | None:
-    """One base potential for every member of the run; None where the potential has no base.
+def base_members(settings: TrainSettings, train_base: Callable[[], Path]) -> tuple[list[Potential] | None, Path | None]:
+    """One base potential for every member of the run, and the run they are from; None where there is no such thing.
 
     Args:
         settings: of the delta run.
@@ -24,16 +24,19 @@ def base_members(settings: TrainSettings, train_base: Callable[[], Path]) -> lis
         UserError: for a base that cannot be understood.
     """
     if settings.potential.kind != "delta":
-        return None
+        return None, None
+    run: Path | None = None
     base = settings.potential.base
     if base == "train":
-        found = load_members(train_base())
+        run = train_base()
+        found = load_members(run)
     elif base.startswith(CALCULATOR):
         from mlffx.potentials.calculator import CalculatorPotential
 
         found = [CalculatorPotential.from_name(base.removeprefix(CALCULATOR))]
     elif Path(base).is_dir():
-        found = load_members(base)
+        run = Path(base)
+        found = load_members(run)
     elif Path(base).is_file():
         from mlffx.lattice.expansion import load_potential_of
 
@@ -41,4 +44,4 @@ def base_members(settings: TrainSettings, train_base: Callable[[], Path]) -> lis
     else:
         kinds = ["train", "a run directory", "ase:NAME", "a file of force constants"]
         raise UserError(f"'{base}' is no base", nearest(base, kinds), "potential.base")
-    return [found[k % len(found)] for k in range(settings.ensemble)]
+    return [found[k % len(found)] for k in range(settings.ensemble)], run

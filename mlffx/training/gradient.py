@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from mlffx.data.graph import batch_graphs, edges_of
 from mlffx.data.splits import resample
@@ -19,10 +22,15 @@ from mlffx.potentials.base import Potential
 from mlffx.potentials.charge_aware import centre_offsets, with_charges
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.sum import SumPotential
-from mlffx.training.callbacks import AveragedWeights, Checkpoints, EpochBar, MetricsFile
+from mlffx.training.averaging import AveragedWeights
+from mlffx.training.callbacks import EpochBar
+from mlffx.training.checkpoints import Checkpoints, WholeFiles, read_last
 from mlffx.training.closed_form import has_charges, linear_prior
 from mlffx.training.datamodule import GraphDataModule
+from mlffx.training.distributed import World
+from mlffx.training.epoch_metrics import EpochMetrics, Row
 from mlffx.training.fine_tuning import freeze, load_start, network_of, take_charges
+from mlffx.training.interruption import Interrupted, watch
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.modules import ChargeAwareModule, DeltaModule, DirectModule, PotentialModule
 from mlffx.training.run_directory import RunDirectory
@@ -83,9 +91,24 @@ def fit_by_gradient(
     member: int,
     directory: RunDirectory,
     base: Potential | None,
-    logger: Any = None,
+    listeners: Sequence[Callable[[Row], None]] | None = None,
+    world: World | None = None,
 ) -> None:
-    """Train one member; writes metrics.csv, last.ckpt every epoch and best.ckpt. Resumes where last.ckpt ends."""
+    """Train one member; writes metrics.csv, last.ckpt every epoch and best.ckpt. Resumes where last.ckpt ends.
+
+    Args:
+        settings, task, member: what to train, on what, and which member of the ensemble.
+        directory: of the member.
+        base: under a delta.
+        listeners: called with the row of every epoch.
+        world: this process among those that train together; each calls this with the same arguments.
+
+    Raises:
+        UserError: for a fit that diverged, a checkpoint that does not fit, a disk that is full.
+        Interrupted: after a signal, when the checkpoint is written.
+    """
+    if watch.received:
+        raise Interrupted(watch.received)
     seed = settings.seed * 1000 + member
     pl.seed_everything(seed, verbose=False)
     trainer_settings = settings.trainer
@@ -107,56 +130,68 @@ def fit_by_gradient(
         task.graphs(learned.cutoff, task.split.validation),
         trainer_settings.batch_size,
         seed,
+        *((world.rank, world.size) if world else (0, 1)),
     )
-    trainer = _trainer(
-        settings, directory, f"member {member}" if settings.ensemble > 1 else settings.level.name, logger
-    )
+    title = f"member {member}" if settings.ensemble > 1 else settings.level.name
+    trainer = _trainer(settings, directory, title, listeners or (), world)
     resume = str(directory.last) if directory.last.exists() else None
-    if resume and int(torch.load(resume, weights_only=True)["epoch"]) + 1 >= trainer_settings.max_epochs:
-        return  # it had finished; only what comes after training is left
+    if resume and _finished(read_last(directory.last), trainer_settings.max_epochs):
+        return  # only what comes after training is left
     with warnings.catch_warnings():
         for message in _EXPECTED:
             warnings.filterwarnings("ignore", message)
         try:
             trainer.fit(module, data, ckpt_path=resume)
         except SystemExit:  # Lightning's answer to an interrupt
-            raise KeyboardInterrupt from None
-    if not np.isfinite(float(trainer.callback_metrics.get("train_loss", 0.0))):
-        raise UserError("training diverged (loss is not finite)", "lower optimizer.lr", directory.path)
+            raise Interrupted(watch.received or signal.SIGINT) from None
 
 
-# What Lightning warns of and we do on purpose (graphs stay in memory: no loader processes), or torch of Lightning.
-_EXPECTED = [".*does not have many workers.*", ".*number of training batches.*", ".*srun.*", ".*treespec, LeafSpec.*"]
+def _finished(checkpoint: dict[str, Any], max_epochs: int) -> bool:
+    """Whether the epochs are done; one that was left in the middle is not."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return int(progress["processed"]) >= max_epochs
 
 
-def _trainer(settings: TrainSettings, directory: RunDirectory, title: str, logger: Any) -> pl.Trainer:
+# What Lightning and torch warn of and we do on purpose.
+_EXPECTED = [".*number of training batches.*", ".*srun.*", ".*treespec, LeafSpec.*", ".*find_unused_parameters=True.*"]
+
+
+def _trainer(
+    settings: TrainSettings,
+    directory: RunDirectory,
+    title: str,
+    listeners: Sequence[Callable[[Row], None]],
+    world: World | None,
+) -> pl.Trainer:
     s = settings.trainer
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    averaged = AveragedWeights(s.ema)
-    callbacks: list[pl.Callback] = [
-        averaged,
-        MetricsFile(
-            directory.metrics
-        ),  # before the checkpoint: a row too many is dropped on resuming, one too few is lost
-        Checkpoints(directory, averaged),
-    ]
+    averaged, metrics = AveragedWeights(s.ema), EpochMetrics(directory.metrics, list(listeners))
+    # Metrics before checkpoints: a row too many is dropped on resuming, one too few would be lost.
+    callbacks: list[pl.Callback] = [averaged, metrics, Checkpoints(directory, averaged, metrics)]
     if s.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=s.patience))
     if s.progress:
-        callbacks.append(EpochBar(title))
-    directory.last.parent.mkdir(parents=True, exist_ok=True)
+        callbacks.append(EpochBar(title, metrics))
+    # Who the processes are is settled in `distributed`; Lightning is not to look for srun or torchrun on its own.
+    environment: ClusterEnvironment = LightningEnvironment() if world is None else TorchElasticEnvironment()
+    strategy: Strategy | str = "auto"
+    if world is not None:
+        # Energies alone leave some parameters without gradient (a last layer's vectors). Buffers never change.
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     return pl.Trainer(
         max_epochs=s.max_epochs,
         accelerator=s.accelerator,
         devices=s.devices,
-        strategy=s.strategy,
+        strategy=strategy,
         num_nodes=s.num_nodes,
         gradient_clip_val=s.gradient_clip,
         check_val_every_n_epoch=s.validate_every,
         callbacks=callbacks,
-        logger=logger or False,
+        plugins=[environment, WholeFiles()],
+        logger=False,
         inference_mode=False,  # forces are derivatives
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -1,89 +1,193 @@
-"""Weights & Biases beside metrics.csv: offline by default, and never a reason for a run to fail."""
+"""Weights & Biases beside metrics.csv: offline by default, and never a reason for a run to fail or to wait."""
 
 from __future__ import annotations
 
+import json
 import os
+import uuid
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
-from pytorch_lightning.utilities import rank_zero_only
-
+from mlffx.files import write_atomically
 from mlffx.training.run_directory import RunDirectory
-from mlffx.training.settings import TrainSettings
+from mlffx.training.settings import TrainSettings, WandbSettings
+
+INIT_SECONDS = 20.0  # for the server to answer at the beginning
+FINISH_SECONDS = 60.0  # for it to take what is left at the end; the rest stays on disk
+IDENTITY = "wandb.json"  # what resuming, deltas and evaluations find a run by
 
 
-def build_logger(settings: TrainSettings, directory: RunDirectory, member: int) -> WandbRun | None:
+def build_logger(settings: TrainSettings, directory: RunDirectory, member: int) -> TrainingRun | None:
     """The logger of one member; None where metrics.csv is all that is wanted."""
     if settings.logger.name != "wandb" or settings.wandb.mode == "disabled":
         return None
-    return WandbRun(settings, directory, member)
+    return TrainingRun(settings, directory, member)
 
 
-class WandbRun(Logger):
-    """A W&B run in the run directory (`wandb/`; send it later with `wandb sync`).
+class WandbRun:
+    """A W&B run with its files in `folder/wandb`.
 
-    If W&B cannot be started or fails later, a warning is given once and training goes on: metrics.csv has everything.
+    What goes wrong with W&B is told once in a warning. A server that cannot be reached at the beginning makes the run
+    an offline one; one that is lost later is not waited for: `wandb sync` sends what it misses.
+
+    Args:
+        settings: of W&B.
+        folder: where to.
+        kind: job type, `training` or `evaluation`.
+        about: further arguments of wandb.init.
     """
 
-    def __init__(self, settings: TrainSettings, directory: RunDirectory, member: int) -> None:
-        super().__init__()
-        self.settings, self.directory, self.member = settings, directory, member
-        self._run: Any = None
-        self._failed = False
+    def __init__(self, settings: WandbSettings, folder: Path, kind: str, **about: Any) -> None:
+        self.settings, self.folder, self.kind, self.about = settings, folder, kind, about
+        self.run: Any = None
+        self._warned = False
+        for mode in dict.fromkeys([settings.mode, "offline"]):
+            self.attempt(self._start, mode)
+            if self.run is not None:
+                return
 
-    @property
-    def name(self) -> str:
-        return self.directory.path.name
-
-    @property
-    def version(self) -> str:
-        return str(self.member)
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._run is None and not self._failed:
-            self._attempt(self._start)
-        return self._run
-
-    def _start(self) -> None:
+    def _start(self, mode: Any) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         s = self.settings
-        self._run = wandb.init(
-            project=s.wandb.project,
-            entity=s.wandb.entity,
-            group=s.wandb.group or (self.directory.path.parent.parent.name if s.ensemble > 1 else None),
-            tags=[s.potential.kind, s.level.name, str(s.model["name"]), *s.wandb.tags],
-            name=f"{self.name}-{self.member}" if s.ensemble > 1 else self.name,
-            mode=s.wandb.mode,
-            dir=str(self.directory.path),
-            config=asdict(s),
-            resume="allow",
-            settings=wandb.Settings(init_timeout=20, console="off"),
+        self.run = wandb.init(
+            project=s.project,
+            entity=s.entity,
+            job_type=self.kind,
+            mode=mode,
+            dir=str(self.folder),
+            reinit="create_new",
+            settings=wandb.Settings(
+                init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, console="off", silent=True
+            ),
+            **self.about,
         )
 
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Everything is in the run's config already."""
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Add a row, or tables and figures."""
+        self.ask(lambda run: run.log(dict(values)))
 
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if (run := self.experiment) is not None:
-            self._attempt(lambda: run.log(dict(metrics), step=step))
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Numbers of the run as a whole."""
+        self.ask(lambda run: run.summary.update(dict(values)))
 
-    def close(self) -> None:
+    def put_out(self, name: str, kind: str, files: Mapping[str, Path], **metadata: Any) -> None:
+        """Log an artifact that this run made. Offline too: the files are sent from where they are."""
+        self.ask(lambda run: run.log_artifact(_artifact(name, kind, files, metadata)))
+
+    def take_in(self, name: str, kind: str, files: Mapping[str, Path]) -> None:
+        """Declare an artifact of another run as what this one begins with: same name and content, same version.
+
+        W&B refuses `use_artifact` offline, though its files can say the same: hence the inner method.
+        """
+
+        def declare(run: Any) -> None:
+            artifact = _artifact(name, kind, files, {})
+            if run.settings._offline:
+                run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+            else:
+                run.use_artifact(artifact)
+
+        self.ask(declare)
+
+    def close(self, exit_code: int = 0) -> None:
         """End the run and flush its files."""
-        if self._run is not None:
-            self._attempt(self._run.finish)
+        self.ask(lambda run: run.finish(exit_code))
+        self.run = None
 
-    def _attempt(self, action: Any) -> None:
+    def ask(self, action: Callable[[Any], Any]) -> None:
+        """Something of the W&B run, if there is one."""
+        if self.run is not None:
+            self.attempt(action, self.run)
+
+    def attempt(self, action: Callable[..., Any], *arguments: Any) -> None:
+        """Something that must not fail our run; told once if it does not work."""
         try:
-            action()
+            action(*arguments)
         except Exception as error:
-            if not self._failed:
-                warnings.warn(f"W&B failed ({type(error).__name__}: {error}); training goes on", stacklevel=2)
-            self._failed, self._run = True, None
+            if not self._warned:
+                reason = " ".join(str(error).split())[:200]
+                warnings.warn(f"W&B: {type(error).__name__}: {reason}; metrics.csv has everything", stacklevel=3)
+            self._warned = True
+
+
+def _artifact(name: str, kind: str, files: Mapping[str, Path], metadata: dict[str, Any]) -> Any:
+    import wandb
+
+    artifact = wandb.Artifact(name, type=kind, metadata=metadata)
+    for inside, path in files.items():
+        artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
+    return artifact
+
+
+class TrainingRun(WandbRun):
+    """The W&B run of one member: a row an epoch, and the potential as an artifact that knows what it stands on.
+
+    `wandb.json` in the member's directory keeps the run's id: a resumed member goes on with the same run.
+    """
+
+    def __init__(self, settings: TrainSettings, directory: RunDirectory, member: int) -> None:
+        self.directory = directory
+        top = directory.path.parent.parent if settings.ensemble > 1 else directory.path
+        environment = _json(top / "environment.json")
+        known = _json(directory.path / IDENTITY)
+        run_id = str(known.get("id") or uuid.uuid4().hex[:8])
+        s = settings.wandb
+        group = s.group or (top.name if settings.ensemble > 1 else None)
+        identity = {
+            "id": run_id,
+            "project": s.project,
+            "entity": s.entity,
+            "group": group,
+            "artifact": f"model-{run_id}",
+        }
+        write_atomically(directory.path / IDENTITY, json.dumps(identity, indent=1))
+        config = asdict(settings) | {
+            "member": member,
+            "directory": str(directory.path),
+            "commit": environment.get("commit"),
+            "data_sha256": environment.get("data", {}),
+            "versions": environment.get("versions", {}),
+        }
+        super().__init__(
+            s,
+            directory.path,
+            "training",
+            id=run_id,
+            resume="allow",
+            name=f"{top.name}-{member}" if settings.ensemble > 1 else top.name,
+            group=group,
+            tags=[t[:64] for t in (settings.potential.kind, settings.level.name, str(settings.model["name"]), *s.tags)],
+            config=config,
+        )
+        self.name = identity["artifact"]
+        self.ask(lambda run: run.define_metric("epoch"))
+        self.ask(lambda run: run.define_metric("*", step_metric="epoch"))
+        for base in _members_of(environment.get("base"), member):
+            begun = _json(base.path / IDENTITY)
+            name = begun.get("artifact") or f"model-{base.path.name}"
+            self.take_in(str(name), "model", {"best.ckpt": base.best})
+
+    def deliver(self) -> None:
+        """The trained potential."""
+        self.put_out(str(self.name), "model", {"best.ckpt": self.directory.best})
+
+
+def _members_of(run: str | None, member: int) -> list[RunDirectory]:
+    """What a member's delta stands on: the matching member of a run; nothing where the base is no run."""
+    if run is None:
+        return []
+    folders = sorted((Path(run) / "members").glob("*"), key=lambda p: int(p.name) if p.name.isdigit() else -1)
+    base = RunDirectory(folders[member % len(folders)] if folders else Path(run))
+    return [base] if base.best.is_file() else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.graph import atoms_per_graph
+from mlffx.training.datamodule import share_of
 from mlffx.training.settings import ForceTerm, LossSettings, LossTerm
 
 
@@ -35,12 +36,13 @@ class EnergyForceLoss:
         return self.force_weight > 0
 
     def __call__(self, out: dict[str, Any], target: Data) -> Tensor:
-        """Scalar loss of the results of a batch."""
+        """Scalar loss of the results of a batch; of a process's part of one, its share of the mean over the whole."""
+        share = share_of(target)
         per_atom = (out[keys.ENERGY] - target[keys.ENERGY]) / atoms_per_graph(target)
-        loss = self.energy.weight * _term(per_atom / self.energy_scale, self.energy)
+        loss = self.energy.weight * share.of_structures * _term(per_atom / self.energy_scale, self.energy)
         if self.needs_forces:
             residual = (out[keys.FORCES] - target[keys.FORCES]) / self.force_scale
-            loss = loss + self.force_weight * _term(residual, self.forces)
+            loss = loss + self.force_weight * share.of_atoms * _term(residual, self.forces)
         return loss
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from mlffx.data import keys
-from mlffx.data.graph import atoms_per_graph, edges_of, n_graphs
+from mlffx.data.graph import atoms_per_graph, edges_of
 from mlffx.potentials.base import Potential, evaluate
+from mlffx.training.datamodule import share_of
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.settings import OptimizerSettings, SchedulerSettings
 
@@ -46,22 +47,22 @@ class PotentialModule(pl.LightningModule):
 
     def training_step(self, batch: Data, index: int) -> Tensor:
         out = evaluate(self.learned, batch, forces=self.loss.needs_forces, create_graph=True)
-        loss = self.loss(out, batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n_graphs(batch))
-        return loss
+        return self.loss(out, batch)  # its mean over an epoch is kept by callbacks.EpochMetrics
 
     def validation_step(self, batch: Data, index: int) -> None:
         out = evaluate(self.learned, batch, forces=self.with_force_labels)
-        size = n_graphs(batch)
+        share = share_of(batch)
         with torch.no_grad():
             error = 1e3 * (out[keys.ENERGY] - batch[keys.ENERGY]) / atoms_per_graph(batch)
-            self.log(
-                "val_loss", self.loss({k: v.detach() for k, v in out.items() if k in _NEEDED}, batch), batch_size=size
-            )
-            self.log("val_energy_mse", (error**2).mean(), batch_size=size)
+            self._log("val_loss", self.loss({k: v.detach() for k, v in out.items() if k in _NEEDED}, batch), batch)
+            self._log("val_energy_mse", share.of_structures * (error**2).mean(), batch)
             if self.with_force_labels:
                 residual = 1e3 * (out[keys.FORCES] - batch[keys.FORCES])
-                self.log("val_forces_mse", (residual**2).mean(), batch_size=size)
+                self._log("val_forces_mse", share.of_atoms * (residual**2).mean(), batch)
+
+    def _log(self, name: str, value: Tensor, batch: Data) -> None:
+        """Mean over the epoch and over processes, each with its share of the batch: no structure counts twice."""
+        self.log(name, value, batch_size=share_of(batch).structures, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Biases, embeddings and other vectors are not decayed."""
@@ -104,4 +105,4 @@ class ChargeAwareModule(PotentialModule):
         super().validation_step(batch, index)
         with torch.no_grad():
             charges = self.learned(batch, edges_of(batch))[keys.CHARGES]
-        self.log("val_charge_rms_e", charges.pow(2).mean().sqrt(), batch_size=n_graphs(batch))
+        self._log("val_charge_square_e2", share_of(batch).of_atoms * charges.pow(2).mean(), batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import yaml
 
 from mlffx.errors import UserError
+from mlffx.files import write_atomically as write_atomically
 from mlffx.potentials.base import Potential
 from mlffx.potentials.build import load_potential
 
@@ -68,7 +71,11 @@ class RunDirectory:
         return [self] if n == 1 else [RunDirectory(self.path / "members" / str(k)) for k in range(n)]
 
     def start(
-        self, config: Mapping[str, Any], hashes: Mapping[str, str], base_config: Mapping[str, Any] | None = None
+        self,
+        config: Mapping[str, Any],
+        hashes: Mapping[str, str],
+        base_config: Mapping[str, Any] | None = None,
+        base_run: Path | None = None,
     ) -> None:
         """Create the directory with config.yaml, environment.json and, for a delta that trains its base, base.yaml.
 
@@ -77,19 +84,30 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
-            write_atomically(self.path / "environment.json", json.dumps(environment(hashes), indent=1))
-            if base_config is not None:
-                write_atomically(self.path / "base.yaml", yaml.safe_dump(dict(base_config), sort_keys=False))
         except OSError as error:
             raise UserError(
-                f"cannot write the run directory ({error.strerror})", "set run_dir=...", self.path
+                f"cannot make the run directory ({error.strerror})", "set run_dir=...", self.path
             ) from error
+        about = environment(hashes) | {"base": base_run and str(base_run.resolve())}
+        write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+        write_atomically(self.path / "environment.json", json.dumps(about, indent=1))
+        if base_config is not None:
+            write_atomically(self.path / "base.yaml", yaml.safe_dump(dict(base_config), sort_keys=False))
 
     def set_status(self, state: str, **details: Any) -> None:
-        """status.json: `running`, `finished` or `failed`, and since when."""
+        """status.json: `running`, `finished`, `interrupted` or `failed`, and since when."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         write_atomically(self.path / "status.json", json.dumps({"state": state, "time": stamp, **details}, indent=1))
+
+    def set_status_of(self, error: BaseException) -> None:
+        """status.json of a run that an error or a signal ended; traceback.txt for what is no mistake of the user's."""
+        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        reason = str(error) or type(error).__name__
+        with contextlib.suppress(UserError):  # a full disk may be the very reason
+            self.set_status(state, reason=" ".join(reason.split()))
+            if not isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+                lines = traceback.format_exception(type(error), error, error.__traceback__)
+                write_atomically(self.path / "traceback.txt", "".join(lines))
 
     def status(self) -> str:
         """State of the run, `absent` where there is none."""
@@ -122,13 +140,6 @@ class RunDirectory:
             ) from error
         except yaml.YAMLError as error:
             raise UserError("unreadable config.yaml", "restore it or train again", self.config) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is either the old one or the new one, never half of it."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def environment(hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -165,6 +176,47 @@ def fingerprint(config: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
     """Short hash of what decides the result of a run: its configuration and its data."""
     text = json.dumps([config, dict(hashes)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+WITHOUT_EFFECT = {  # on the weights; may differ from one session of a run to the next
+    "": ("run_dir", "cache_dir", "logger", "wandb"),
+    "trainer": ("progress", "workers", "threads", "devices", "num_nodes", "strategy", "accelerator"),
+}
+
+
+def refuse_mixing(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Whether a configuration may be trained in a directory: a new one, or that of the same run, unfinished.
+
+    Raises:
+        UserError: for a finished run, and for a run of another configuration.
+    """
+    if run.status() == "finished":
+        raise UserError("this run is finished", "evaluate it, or set another run_dir", run.path)
+    if run.status() == "absent" or not run.config.is_file():
+        return
+    stored, wanted = _decisive(run.read_config()), _decisive(config)
+    if differing := sorted(k for k in stored.keys() | wanted.keys() if stored.get(k) != wanted.get(k)):
+        raise UserError(
+            f"an unfinished run of another configuration is here ({', '.join(differing[:4])} differ)",
+            f"resume={run.path} finishes it; take another run_dir, or remove it, for a new one",
+            run.path,
+        )
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values that decide the weights."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            ignored = WITHOUT_EFFECT.get(key, ())
+            found |= (
+                {f"{key}.{k}": v for k, v in value.items() if k not in ignored}
+                if key not in ("wandb", "logger")
+                else {}
+            )
+        elif key not in WITHOUT_EFFECT[""]:
+            found[key] = value
+    return found
 
 
 def load_members(path: Path | str) -> list[Potential]:
