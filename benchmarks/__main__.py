@@ -2,10 +2,10 @@
 
     python -m benchmarks                          # what needs no other environment, about ten minutes on two cores
     python -m benchmarks --only startup scaling   # some of them, with their defaults
-    python -m benchmarks --only peers time_to_phonons architectures   # what takes longer, or installs mace-torch and nequip
+    python -m benchmarks --only peers time_to_phonons architectures   # what takes longer, or installs peers
 
-The page goes to benchmarks/results/; a benchmark that is run again on the same day replaces its section. Figures of shared
-machines are worth their ratios only. `python benchmarks/NAME.py --help` explains one and its options.
+The page goes to benchmarks/results/; a benchmark that is run again on the same day replaces its section. Figures of
+shared machines are worth their ratios only. `python benchmarks/NAME.py --help` explains one and its options.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def header(kind: str) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torch-geometric", "e3nn", "phonopy", "numpy"))
     return (
-        f"# Benchmarks, {time.strftime('%Y-%m-%d')}, {kind}\n\n{platform.machine()}, Python {platform.python_version()}, "
-        f"{packages}; commit {commit.stdout.strip() or 'unknown'}. Compare ratios within a section only.\n"
+        f"# Benchmarks, {time.strftime('%Y-%m-%d')}, {kind}\n\n"
+        f"{platform.machine()}, Python {platform.python_version()}, {packages}; "
+        f"commit {commit.stdout.strip() or 'unknown'}. Compare ratios within a section only.\n"
     )
 
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("tutorial_*.md"))
 COPIED = ("mlffx", "conf", "train.py", "evaluate.py", "label.py", "data", "sweeps", "tests")
 SMALL = {
-    "train.py": ["trainer.max_epochs=1", "trainer.progress=false", "trainer.n_workers=1"],
+    "train.py": ["trainer.max_epochs=1", "trainer.progress=false", "trainer.workers=1"],
     "evaluate.py": [
         "phonons.supercell=2",
         "phonons.mesh=5",
