@@ -21,11 +21,15 @@ from rich.table import Table
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation.control_context import fit_one
+from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.coverage import coverage
 from mlffx.evaluation.harmonic import PhononSettings, force_constants, spectra
-from mlffx.evaluation.members import Members, base_of, gather
+from mlffx.evaluation.members import Members, base_of, fingerprint, gather
 from mlffx.evaluation.progress import Tracker
 from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.uncertainty import Calibration, calibrate, z_scores
+from mlffx.potentials.base import Potential
+from mlffx.training.closed_form import is_closed_form, is_linear
 from mlffx.training.run_directory import RunDirectory, write_atomically
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import prepare
@@ -51,32 +55,51 @@ class Study:
     @property
     def overall(self) -> Calibration:
         """All modes and repetitions together; modes of one repetition are not independent, so its ranges are narrow."""
-        return calibrate(z_scores(self.frequencies, self.sigmas, self.truth))
+        return calibrate(self.z)
+
+    @property
+    def z(self) -> np.ndarray:
+        """(value - truth) / sigma of every mode and repetition, [n]."""
+        return z_scores(self.frequencies, self.sigmas, self.truth)
+
+    def scaled(self, factor: float) -> Study:
+        """The same with every sigma multiplied."""
+        return replace(self, sigmas=factor * self.sigmas)
 
     def of_mode(self, k: int) -> Calibration:
         return calibrate(z_scores(self.frequencies[:, k], self.sigmas[:, k], self.truth[k]))
 
 
-def study(run: Path | str, repetitions: int = 20, noise: float | None = None, samples: int = 16) -> Study:
+def study(
+    run: Path | str, repetitions: int = 20, noise: float | None = None, samples: int = 16, store: Path | None = None
+) -> Study:
     """Repeat the fit of a twin's run with other structures, noise and seeds.
 
     Args:
-        run: a delta or direct run on a twin; its base is kept (exact for force constants, its own for a readout).
+        run: a delta or direct run on a twin, fitted in closed form. Its bases are kept, one a member: exact for force
+            constants, its own for a readout.
         repetitions: fits.
         noise: of the labels of the level, eV per cell; None keeps that of the run's data.
         samples: posterior draws a fit.
+        store: file for finished repetitions, which are not repeated.
+
+    Raises:
+        UserError: for a run that is not on a twin, or whose fits would take hours.
     """
     directory = RunDirectory(run)
     settings = TrainSettings.read(directory.read_config())
     if settings.data.get("kind") != "twin":
         raise UserError("only a twin's true phonons are known", "take a run on data=diamond_twin", run)
+    if not is_closed_form(settings):
+        raise UserError("each repetition would train a network", "take delta.fit=readout or force constants", run)
     level = settings.level.name
     exact = twin_potentials(settings.data)
     task = prepare(settings)
     assert task.dataset.crystal is not None
     track = Tracker()
-    linear = settings.model["name"] == "force_constants"
-    base = None if task.low is None else exact[task.low] if linear else base_of(gather(directory.path).fitted[0])
+    bases: list[Potential | None] = [None if task.low is None else exact[task.low]]
+    if not is_linear(settings):
+        bases = [base_of(p) for p in gather(directory.path).fitted]
 
     def phonons(members: Members) -> Spectra:
         found = force_constants(members, task.dataset.crystal, QUICK, Tracker(False))  # type: ignore[arg-type]
@@ -84,18 +107,30 @@ def study(run: Path | str, repetitions: int = 20, noise: float | None = None, sa
 
     truth = phonons(Members([exact[level]], "single"))
     modes = [(label, b) for label in ("GAMMA", "X", "L") for b in truth.points[label].branches]
-    rows, bars = [], []
-    for r in track(range(repetitions), "repetitions"):
+    key = f"{noise} {samples} {' '.join(fingerprint(b)[:8] for b in bases if b is not None)}"
+    done = _finished(store, key)[:repetitions]
+    for r in track(range(len(done), repetitions), "repetitions"):
         changed = {"sampling_seed": 1000 + r} | ({} if noise is None else {"noise": {level: noise}})
         again = replace(settings, data=settings.data | changed, seed=1000 + r, ensemble=1, resample="none")
+        frames = prepare(again)
         with tempfile.TemporaryDirectory() as folder:
-            fit_one(again, prepare(again), RunDirectory(folder), base)
+            for k, base in enumerate(bases):
+                fit_one(again, frames, RunDirectory(folder).members(len(bases))[k], base)
             found = phonons(gather(Path(folder), samples))
-        estimates = [_mode(found, truth, label, branch) for label, branch in modes]
-        rows.append([e[0] for e in estimates])
-        bars.append([e[1] for e in estimates])
+        done.append([_mode(found, truth, label, branch) for label, branch in modes])
+        if store is not None:
+            store.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(store, json.dumps({"key": key, "repetitions": done}))
     exact_values = [truth.points[p].frequencies[0, truth.points[p].branches.index(b)] for p, b in modes]
-    return Study([f"{p} {b}" for p, b in modes], np.array(rows), np.array(bars), np.array(exact_values))
+    values = np.array(done)
+    return Study([f"{p} {b}" for p, b in modes], values[..., 0], values[..., 1], np.array(exact_values))
+
+
+def _finished(store: Path | None, key: str) -> list[list[tuple[float, float]]]:
+    if store is None or not store.is_file():
+        return []
+    content = json.loads(store.read_text())
+    return content["repetitions"] if content["key"] == key else []
 
 
 def _mode(found: Spectra, truth: Spectra, label: str, branch: str) -> tuple[float, float]:
@@ -133,16 +168,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--noise", type=float, help="eV per cell, of the labels of the level")
     parser.add_argument("--samples", type=int, default=16, help="posterior draws a fit")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies every sigma, as sigma_scale of evaluate.py"
+    )
     options = parser.parse_args(arguments)
-    result = study(options.run, options.repetitions, options.noise, options.samples)
-    path = Path(options.run) / "evaluation" / "calibration.json"
-    path.parent.mkdir(exist_ok=True)
+    folder = Path(options.run) / "evaluation"
+    store = folder / "calibration_repetitions.json"
+    result = study(options.run, options.repetitions, options.noise, options.samples, store).scaled(options.scale)
     content = {"modes": result.modes, "truth_cm1": result.truth.tolist(), "noise_eV_per_cell": options.noise}
     content |= {"frequencies_cm1": result.frequencies.tolist(), "sigmas_cm1": result.sigmas.tolist()}
-    write_atomically(path, json.dumps(content | {"overall": asdict(result.overall)}, indent=1))
+    content |= {"sigma_scale": options.scale, "overall": asdict(result.overall)}
+    write_atomically(folder / "calibration.json", json.dumps(content, indent=1))
+    style.save(coverage({f"sigma times {options.scale:g}": result.z}), folder / "coverage")
     console = Console()
     console.print(table(result))
-    console.print(f"written: {path}", highlight=False)
+    console.print(f"written: {folder / 'calibration.json'}, coverage.pdf, coverage.png", highlight=False)
 
 
 if __name__ == "__main__":
