@@ -86,11 +86,13 @@ def model_born_charges(potential: Potential, crystal: Crystal) -> tuple[np.ndarr
     """What a non-analytical correction needs: born [n_basis, 3, 3], dielectric [3, 3] (the unit matrix, see above), and
     the largest raw violation of the acoustic sum rule, e.
 
-    Terms of a sum do not interact: their non-analytic parts add up, not their charges. Where the tensors of all terms
-    are multiples of one another, as in every cubic crystal of two elements, sqrt(sum of squares) of them says the same.
+    Terms of a sum do not interact: their non-analytic parts add up, not their charges; those of a difference that
+    weakens the interaction are taken off. Where the tensors of all terms are multiples of one another, as in every
+    cubic crystal of two elements, sqrt(sum of squares) of them says the same.
 
     Raises:
-        UserError: for no charges, charges that screen fully, or terms whose tensors have no common pattern.
+        UserError: for no charges, charges that screen fully, terms whose tensors have no common pattern, or that leave
+            ions which repel their opposites.
     """
     terms = charged_terms(potential)
     if not terms:
@@ -105,7 +107,14 @@ def model_born_charges(potential: Potential, crystal: Crystal) -> tuple[np.ndarr
             "take phonons.nac=reference, or charges in one term only",
             "phonons.nac",
         )
-    born = (np.sqrt((multiples**2).sum()) * pattern).reshape(crystal.n_basis, 3, 3)
+    signs = [float(torch.sign(getattr(term, "strength", torch.ones(())))) for term in terms]
+    if (square := float(np.array(signs) @ multiples**2)) < 0:
+        raise UserError(
+            f"the charges of the potential's terms add up to a negative square ({square:.2g} of the largest)",
+            "take phonons.nac=reference or none",
+            "phonons.nac",
+        )
+    born = (np.sqrt(square) * pattern).reshape(crystal.n_basis, 3, 3)
     return born, np.eye(3), max(one["violation"] for one in found)
 
 

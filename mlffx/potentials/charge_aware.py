@@ -23,16 +23,25 @@ MOST_DRAWN = 16  # charge parameters that a posterior is drawn of; more are a ne
 
 
 class ChargeAwarePotential(Potential):
-    """E = E_short_range + E_electrostatic; PARTS shows both, CHARGES [n_atoms] in e and DIPOLE [n_graphs, 3] in e A.
+    """E = E_short_range + strength E_electrostatic; PARTS shows both, CHARGES [n_atoms] in e and DIPOLE [n_graphs, 3].
+
+    The strength is 1 but for differences of two levels fitted in closed form: there the ions may attract each other
+    less than at the low level, which no real charges can express. CHARGES then are sqrt(|strength|) q.
 
     Args:
         short_range: any potential; `latent` and `qeq` charges read its FEATURES.
         electrostatics: charge model.
 
+    Attributes:
+        strength: factor of the electrostatic energy, of either sign.
+        spread: root of the posterior covariance of short-range coefficients, strength and charge parameters, in this
+            order, after a fit in closed form.
+
     Raises:
         UserError: where the charge model needs features and the short-range part has none.
     """
 
+    strength: Tensor
     spread: Tensor
 
     def __init__(self, short_range: Potential, electrostatics: Electrostatics) -> None:
@@ -41,14 +50,15 @@ class ChargeAwarePotential(Potential):
         self.carries_charges = electrostatics.name != "none"
         self.cutoff = max(short_range.cutoff, electrostatics.cutoff)
         self.crystal = short_range.crystal
+        self.register_buffer("strength", torch.ones((), dtype=torch.float64))
         self.n_drawn = self._count_drawn()
         self.register_buffer("spread", torch.zeros(self.n_drawn, self.n_drawn, dtype=torch.float64))
 
     def _count_drawn(self) -> int:
-        """Coefficients and charge parameters of a fit in closed form, which get a joint posterior; 0 for networks."""
+        """Coefficients, strength and charge parameters of a fit in closed form, drawn together; 0 for networks."""
         linear = getattr(getattr(self.short_range, "model", None), "coefficients", None)
         n_charges = sum(p.numel() for p in self.electrostatics.parameters())
-        return 0 if linear is None or not 0 < n_charges <= MOST_DRAWN else len(linear) + n_charges
+        return 0 if linear is None or not 0 < n_charges <= MOST_DRAWN else len(linear) + 1 + n_charges
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         """Force constants and charges drawn together, after a fit in closed form.
@@ -58,18 +68,23 @@ class ChargeAwarePotential(Potential):
         """
         if not self.n_drawn:
             short = self.short_range.posterior_samples(n, seed)
-            return [ChargeAwarePotential(s, self.electrostatics).eval() for s in short]
+            return [self._with_short_range(s) for s in short]
         if not bool(self.spread.any()):
             return []
         generator = torch.Generator().manual_seed(seed)
         draws = [self.spread @ torch.randn(self.n_drawn, generator=generator, dtype=torch.float64) for _ in range(n)]
         return [self._moved(draw) for draw in draws]
 
+    def _with_short_range(self, short_range: Potential) -> Potential:
+        sample = ChargeAwarePotential(short_range, self.electrostatics)
+        sample.strength.copy_(self.strength)
+        return sample.eval()
+
     def _moved(self, moves: Tensor) -> Potential:
         """A copy with other coefficients and charges, and without a posterior of its own."""
         sample = copy.deepcopy(self)
         model: Any = sample.short_range.model
-        parameters: list[Tensor] = [model.coefficients, *sample.electrostatics.parameters()]
+        parameters: list[Tensor] = [model.coefficients, sample.strength, *sample.electrostatics.parameters()]
         for parameter, move in zip(parameters, moves.split([p.numel() for p in parameters]), strict=True):
             parameter.data += move.reshape(parameter.shape)
         model.spread.zero_()
@@ -86,8 +101,8 @@ class ChargeAwarePotential(Potential):
                 "electrostatics",
             )
         charged = self.electrostatics(graph, edges, features)
-        parts = {"short_range": out[keys.ENERGY], "electrostatic": charged[keys.ENERGY]}
-        charges = charged[keys.CHARGES]
+        parts = {"short_range": out[keys.ENERGY], "electrostatic": self.strength * charged[keys.ENERGY]}
+        charges = self.strength.abs().sqrt() * charged[keys.CHARGES]
         return out | {
             keys.ENERGY: parts["short_range"] + parts["electrostatic"],
             keys.PARTS: parts,

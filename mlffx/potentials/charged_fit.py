@@ -8,6 +8,9 @@ basis of the space the short-range features span over the training structures, w
 by L-BFGS over the few parameters of the charge model (Golub and Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). Energies
 are enough, forces can join them; nothing labels a charge. W are Tukey weights from a first round: where displacements
 are large, the error is that of the truncated expansion and not of the charges.
+
+A difference of two levels is a difference of squares of charges, of either sign, and its labels may be all noise. There
+the electrostatic energy of the charges found gets a factor, fitted with the short-range coefficients under one ridge.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,6 +64,7 @@ def fit_charged(
     force_weight: float = 1.0,
     robust: bool = True,
     iterations: int = 40,
+    difference: bool = False,
 ) -> ChargedFit:
     """Fit charge model and short-range coefficients to energies (and forces), and store both in the potential.
 
@@ -71,6 +76,7 @@ def fit_charged(
         force_weight: weight of a force component (eV/A) against the energy of a structure (eV), as in `fit_linear`.
         robust: Tukey weights on the energies.
         iterations: of L-BFGS in each of the two rounds.
+        difference: of two levels: the electrostatic energy may have either sign (`ChargeAwarePotential.strength`).
 
     Raises:
         UserError: where the short-range part is not linear.
@@ -92,43 +98,60 @@ def fit_charged(
     if force_rows is not None:
         columns = np.concatenate([columns, np.column_stack([force_rows, np.zeros(len(force_rows))])])
     n, weights = len(graphs), np.ones(len(graphs))
+    difference = difference and any(p.requires_grad for p in charged.parameters())  # given charges stay as given
+    solve = partial(_least_squares, design, force_rows, sizes, force_weight, robust)
     history: list[float] = []
     for _ in range(2 if robust else 1):
-        root = np.concatenate([np.sqrt(weights), np.full(len(labels) - n, force_weight)])
-        history += _minimise(
-            electrostatic, labels, torch.as_tensor(root), _span(columns * root[:, None]), n, iterations
-        )
-        remaining = (labels - electrostatic.labels()).numpy()
-        linear = fit_linear(
-            design,
-            remaining[:n],
-            sizes,
-            force_rows=force_rows,
-            forces=None if forces is None else remaining[n:],
-            force_weight=force_weight,
-            robust=robust,
-        )
+        root = torch.as_tensor(np.concatenate([np.sqrt(weights), np.full(len(labels) - n, force_weight)]))
+        basis = _span(columns * root.numpy()[:, None])
+        if difference and not history:
+            _begin_strength(electrostatic, labels, root, basis)
+        history += _minimise(electrostatic, labels, root, basis, n, iterations)
+        coulomb = electrostatic.labels().numpy()[:, None]
+        factors = coulomb if difference and coulomb.any() else coulomb[:, :0]  # what has a coefficient of its own
+        target = labels.numpy() - (0.0 if factors.size else coulomb[:, 0])
+        linear = solve(factors, target)
         weights = linear.weights
-    network.model.set_coefficients(linear.coefficients, linear.spread)  # type: ignore[operator]
+    n_features, before = design.shape[1], float(potential.strength)
+    if factors.size:
+        potential.strength *= float(linear.coefficients[-1])
+    root_covariance = LinearFit.root(linear.covariance[:n_features, :n_features])
+    network.model.set_coefficients(linear.coefficients[:n_features], root_covariance)  # type: ignore[operator]
     if potential.n_drawn:
-        slopes, directions = _independent(electrostatic.slopes().numpy())
-        joint = fit_linear(
-            np.column_stack([design, slopes[:n]]),
-            remaining[:n],
-            sizes,
-            force_rows=None if force_rows is None else np.column_stack([force_rows, slopes[n:]]),
-            forces=None if forces is None else remaining[n:],
-            force_weight=force_weight,
-            robust=robust,
-            ridge=linear.ridge,
-        )
-        spread = block_diag(np.eye(design.shape[1]), directions) @ joint.spread
+        slopes, directions = _independent(electrostatic.slopes().numpy(), factors)
+        joint = solve(np.column_stack([factors, slopes]), target, linear.ridge)
+        strength = np.full((1, factors.shape[1]), before)
+        spread = block_diag(np.eye(n_features), strength, directions) @ joint.spread
         potential.spread.zero_()[:, : spread.shape[1]] = torch.as_tensor(spread)
     with torch.no_grad():
         network.scale.fill_(1.0)  # type: ignore[operator]
         network.offsets.fill_(linear.offset)  # type: ignore[operator]
     charged.zero_grad(set_to_none=True)
     return ChargedFit(linear, history[0], history[-1], len(history))
+
+
+def _least_squares(
+    design: np.ndarray,
+    force_rows: np.ndarray | None,
+    sizes: np.ndarray,
+    force_weight: float,
+    robust: bool,
+    more: np.ndarray,
+    target: np.ndarray,
+    ridge: float | None = None,
+) -> LinearFit:
+    """`fit_linear` with further columns [n_labels, k] beside those of the short-range part."""
+    n = len(design)
+    return fit_linear(
+        np.column_stack([design, more[:n]]),
+        target[:n],
+        sizes,
+        force_rows=None if force_rows is None else np.column_stack([force_rows, more[n:]]),
+        forces=None if force_rows is None else target[n:],
+        force_weight=force_weight,
+        robust=robust,
+        ridge=ridge,
+    )
 
 
 class _Electrostatic:
@@ -138,7 +161,7 @@ class _Electrostatic:
     """
 
     def __init__(self, potential: ChargeAwarePotential, batches: list[Data], with_forces: bool) -> None:
-        self.model, self.network = potential.electrostatics, potential.short_range
+        self.model, self.network, self.strength = potential.electrostatics, potential.short_range, potential.strength
         self.batches, self.with_forces = batches, with_forces
 
     def _evaluate(self, batch: Data, create_graph: bool) -> tuple[Tensor, Tensor]:
@@ -147,7 +170,7 @@ class _Electrostatic:
         moved[keys.POSITIONS] = batch[keys.POSITIONS].detach().requires_grad_(self.with_forces)
         edges = edges_of(moved)
         out = self.network(moved, edges.within(self.network.cutoff)) if self.model.needs_features else {}
-        energy = self.model(moved, edges, out.get(keys.FEATURES))[keys.ENERGY]
+        energy = self.strength * self.model(moved, edges, out.get(keys.FEATURES))[keys.ENERGY]
         if not self.with_forces or not energy.requires_grad:
             return energy, energy.new_zeros(batch[keys.POSITIONS].numel() if self.with_forces else 0)
         (slope,) = torch.autograd.grad(energy.sum(), moved[keys.POSITIONS], create_graph=create_graph)
@@ -185,6 +208,19 @@ class _Electrostatic:
             graph, component = graph + len(energy), component + len(forces)
 
 
+def _begin_strength(electrostatic: _Electrostatic, labels: Tensor, root: Tensor, basis: Tensor) -> None:
+    """The best factor of the charges the fit begins with. Descent could not reach it across zero charges, where the
+    energy has no slope."""
+
+    def left_over(values: Tensor) -> Tensor:
+        weighted = root * values
+        return weighted - basis @ (basis.T @ weighted)
+
+    coulomb = left_over(electrostatic.labels())
+    if (size := float(coulomb @ coulomb)) > 0:
+        electrostatic.strength.fill_(float(coulomb @ left_over(labels)) / size)
+
+
 def _minimise(
     electrostatic: _Electrostatic, labels: Tensor, root: Tensor, basis: Tensor, n: int, iterations: int
 ) -> list[float]:
@@ -218,13 +254,17 @@ def _minimise(
     return history
 
 
-def _independent(slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _independent(slopes: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slopes [n_labels, r] along the directions [n_parameters, r] in which the labels depend on the charges at all.
 
-    A common shift of the charges of all elements, for one, changes nothing.
+    A common shift of the charges of all elements, for one, changes nothing; their common size is the strength, where
+    that is among the `known` columns [n_labels, k].
     """
-    _, singular, right = np.linalg.svd(slopes, full_matrices=False)
-    directions = right[singular > FELT * singular[0]].T
+    largest = np.linalg.norm(slopes, 2)
+    left, singular, _ = np.linalg.svd(known, full_matrices=False)
+    left = left[:, singular > 0]
+    _, singular, right = np.linalg.svd(slopes - left @ (left.T @ slopes), full_matrices=False)
+    directions = right[singular > FELT * largest].T
     return slopes @ directions, directions
 
 

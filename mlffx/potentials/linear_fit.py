@@ -54,7 +54,12 @@ class LinearFit:
     @property
     def spread(self) -> np.ndarray:
         """Root of the covariance, [n_features, n_features]: coefficients + spread @ normal is a posterior draw."""
-        values, vectors = np.linalg.eigh(self.covariance)
+        return self.root(self.covariance)
+
+    @staticmethod
+    def root(covariance: np.ndarray) -> np.ndarray:
+        """A matrix whose product with its transpose is the covariance."""
+        values, vectors = np.linalg.eigh(covariance)
         return vectors * np.sqrt(np.clip(values, 0, None))
 
     @property

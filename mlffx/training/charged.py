@@ -32,5 +32,8 @@ def fit_charged_constants(
     if weight > 0 and task.forces is not None:
         forces = np.concatenate([task.forces[int(k)].reshape(-1) for k in frames])
     per_force = float(np.sqrt(weight / 3) * task.energy_scale() / task.force_scale() * np.sqrt(n_atoms.mean()))
-    found = fit_charged(potential, [graphs[int(k)] for k in frames], task.energies[frames], forces, per_force)
+    structures = [graphs[int(k)] for k in frames]
+    found = fit_charged(
+        potential, structures, task.energies[frames], forces, per_force, difference=task.low is not None
+    )
     return potential, found.linear

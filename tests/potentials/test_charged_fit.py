@@ -16,6 +16,7 @@ from mlffx.potentials.charge_aware import with_charges
 from mlffx.potentials.charged_fit import fit_charged
 from mlffx.potentials.ionic_twin import IonicTwin
 from mlffx.potentials.network import NetworkPotential
+from mlffx.potentials.sum import SumPotential
 
 LIH = Crystal.from_prototype("rocksalt", ["Li", "H"], 4.02)
 CELL = conventional_matrix(LIH, 2)
@@ -122,6 +123,41 @@ def test_draws_from_the_posterior_move_charges_with_force_constants():
     drawn = np.array([energies(s, graphs[-4:]) for s in samples])
     spread = (drawn[:, 1:] - drawn[:, :1]).std(axis=0)
     assert (spread > 1e-4).all() and (spread < 0.01).all()  # charges and force constants move so as to fit the labels
+
+
+@pytest.mark.parametrize("charge", [0.42, 0.60])
+def test_a_difference_of_levels_weakens_or_strengthens_the_charges(charge):
+    """No real charge has a negative square: the difference carries a factor of either sign."""
+    low, high = IonicTwin(**RIGID), IonicTwin(**RIGID | {"charge": charge})
+    network = NetworkPotential(build_model(TRUNCATED), torch.zeros(2), 1.0, TRUNCATED)
+    delta = with_charges(network, {"name": "fixed", "charges": {"Li": 0.5, "H": -0.5}, "fit": True}, [1, 3])
+    graphs = frames(CELL, 60, 0.02, 0, delta.cutoff)
+    rng = np.random.default_rng(0)
+    labels = energies(high, graphs) - energies(low, graphs) + 1e-4 * rng.normal(size=len(graphs))
+    fit_charged(delta, graphs, labels, iterations=8, difference=True)
+    assert np.sign(float(delta.strength)) == np.sign(charge - 0.52)
+    total = SumPotential({"base": low, "delta": delta})
+    assert np.abs(model_born_charges(total, LIH)[0]).max() == pytest.approx(charge, rel=0.03)
+    samples = [delta, *delta.posterior_samples(24, 0)]
+    centre, *drawn = [float(s.strength * s.electrostatics.charges.detach().diff() ** 2) / 4 for s in samples]
+    sigma = float(np.std(drawn, ddof=1))
+    assert 5e-4 < sigma < 0.01 and abs(np.mean(drawn) - centre) < sigma  # e^2
+
+
+def test_charges_are_not_read_off_noise():
+    network = NetworkPotential(build_model(TRUNCATED), torch.zeros(2), 1.0, TRUNCATED)
+    delta = with_charges(network, {"name": "fixed", "charges": {"Li": 0.5, "H": -0.5}, "fit": True}, [1, 3])
+    graphs = frames(CELL, 60, 0.02, 0, delta.cutoff)
+    fit_charged(delta, graphs, 0.01 * np.random.default_rng(1).normal(size=60), iterations=8, difference=True)
+    assert abs(float(delta.strength)) * 0.25 < 0.01  # e^2
+
+
+def test_a_difference_cannot_take_off_more_than_there_is():
+    network = NetworkPotential(build_model(TRUNCATED), torch.zeros(2), 1.0, TRUNCATED)
+    delta = with_charges(network, {"name": "fixed", "charges": {"Li": 0.6, "H": -0.6}}, [1, 3])
+    delta.strength.fill_(-1.0)
+    with pytest.raises(UserError, match="negative square"):
+        model_born_charges(SumPotential({"base": IonicTwin(**RIGID), "delta": delta}), LIH)
 
 
 def test_a_potential_that_is_not_linear_is_refused():
