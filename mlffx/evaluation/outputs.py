@@ -82,6 +82,7 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
         "shift_cm1": None if e.low_level is None else shifts(e.model, e.low_level),
         "exact_cm1": None if e.truth is None else frequencies_json(e.truth),
         "isotopes": {name: {"frequencies_cm1": frequencies_json(pair[0])} for name, pair in e.isotopes.items()},
+        "model_form_cm1": e.model_form,
         "imaginary_modes": e.model.imaginary(),
         "harmonic_experiment": [
             {"label": m.label, "branch": m.branch, "cm1": m.cm1, "sigma": m.sigma_cm1, "source": m.source}
@@ -158,6 +159,7 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
         measured=e.experiment.drawn(e.model.isotope),
         training=_training(e),
         exact=e.truth,
+        form=e.model_form,
         spread_from=e.members.kind,
         harmonic=e.experiment.harmonic,
         hashes=list(read_json(e.run.path / "environment.json").get("data", {}).items()),

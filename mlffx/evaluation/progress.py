@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,25 @@ def frequency_table(
     low_name: str | None,
     harmonic: Sequence[Measured] = (),
     exact: Spectra | None = None,
+    form: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Table:
     """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there).
 
     Args:
         harmonic: measured values with the anharmonic shift removed, told beside the raw ones.
         exact: true phonons, on an analytic twin; shown in place of experiment.
+        form: spread over forms of the model, label -> branch -> cm-1, a column of its own where there is any.
     """
     labels = [label for label in CONSOLE_LABELS if any(r.q_label == label for r in rows)] or list(LABELS)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    heads = ["q", "branch", *([] if low_name is None else [low_name]), "model", "sigma"]
+    heads = [
+        "q",
+        "branch",
+        *([] if low_name is None else [low_name]),
+        "model",
+        "sigma",
+        *(["model form"] if form else []),
+    ]
     heads.append("experiment" if exact is None else "exact")
     for name in heads:
         table.add_column(
@@ -72,6 +81,9 @@ def frequency_table(
             cells.append("" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}")
         cells.append(f"{row.model_cm1:.1f}" + (" imaginary" if row.model_cm1 < 0 else ""))
         cells.append("-" if row.model_sigma_cm1 is None else f"{row.model_sigma_cm1:.1f}")
+        if form:
+            spread = form.get(label, {}).get(branch)
+            cells.append("" if spread is None else f"{spread:.1f}")
         found = [
             f"{r.experiment_cm1:.1f} ± {r.experiment_sigma_cm1:.1f}" for r in lines if r.experiment_cm1 is not None
         ]

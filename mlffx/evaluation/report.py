@@ -81,6 +81,7 @@ class Page:
         warnings: what a reader must not overlook (imaginary modes, missing sigma, unmatched measurements).
         summary_heads, summary: table of several runs, in place of `rows`.
         exact: true phonons of an analytic twin, a column of the table.
+        form: spread over forms of the model, label -> branch -> cm-1, a column of the table where there is any.
         spread_from: where sigma comes from, a key of SIGMA_MEANING.
         training, protocol: (name, value) in the order shown.
         verdicts: of the controls.
@@ -107,6 +108,7 @@ class Page:
     summary_heads: list[str] = field(default_factory=list)
     summary: list[list[str]] = field(default_factory=list)
     exact: Spectra | None = None
+    form: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     spread_from: str = "single"
     training: list[tuple[str, str]] = field(default_factory=list)
     protocol: list[tuple[str, str]] = field(default_factory=list)
@@ -156,6 +158,7 @@ def _view(page: Page) -> dict[str, Any]:
         "scores": _scores(page),
         "has_low": page.low_name is not None,
         "has_exact": page.exact is not None,
+        "has_form": bool(page.form),
         "n_members": page.series[0][0].n_members,
         "sigma_meaning": SIGMA_MEANING[page.spread_from] + ("" if page.spread_from == "single" else f" {SHARED}"),
     }
@@ -170,6 +173,8 @@ def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
         model = {"branch": row.branch.replace("_", " "), "model": with_sigma(row.model_cm1, row.model_sigma_cm1)}
         model["low"] = "" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}"
         model["exact"] = "" if (true := exact_frequency(page.exact, row)) is None else f"{true:.1f}"
+        spread = page.form.get(row.q_label, {}).get(row.branch)
+        model["form"] = "" if spread is None else f"{spread:.1f}"
         measured = _held_against(row, row.experiment_cm1, row.experiment_sigma_cm1, row.source, sources)
         out.append(model | measured | {"label": label, "first": here != previous, "harmonic": False})
         previous = here

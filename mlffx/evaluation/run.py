@@ -14,7 +14,9 @@ from mlffx.dynamics.result import DynamicsResult
 from mlffx.dynamics.run import run_dynamics
 from mlffx.evaluation import currency, outputs
 from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
-from mlffx.evaluation.control_runs import Context, chosen, run_controls
+from mlffx.evaluation.control_context import Context
+from mlffx.evaluation.control_form import model_form
+from mlffx.evaluation.control_runs import chosen, run_controls
 from mlffx.evaluation.controls import Verdict, residual_trend, truth_recovered
 from mlffx.evaluation.figures.energies import EnergyResiduals
 from mlffx.evaluation.harmonic import (
@@ -101,6 +103,11 @@ class Evaluation:
     @property
     def low_name(self) -> str | None:
         return None if self.low_level is None else self.low_level.name
+
+    @property
+    def model_form(self) -> dict[str, dict[str, float]]:
+        """Spread over the forms of the model that controls have tried, label -> branch -> cm-1; empty without any."""
+        return model_form(self.model, self.verdicts)
 
     @property
     def title(self) -> str:
@@ -232,7 +239,8 @@ def write(result: Evaluation, command: str = "") -> None:
 
 def show(result: Evaluation, console: Console | None = None) -> None:
     """The table at GAMMA, X and L, then every warning and verdict."""
-    table = frequency_table(result.rows, result.title, result.low_name, result.experiment.harmonic, result.truth)
+    measured, form = result.experiment.harmonic, result.model_form
+    table = frequency_table(result.rows, result.title, result.low_name, measured, result.truth, form)
     print_evaluation(table, result.verdicts, result.warnings, result.directory / "report.html", console)
 
 

@@ -91,7 +91,8 @@ def show(run: Run, console: Console | None = None) -> None:
     """What `evaluate.py` printed when it was made."""
     about = run.phonons
     title = f"{about['material'].replace('_', ' ')}: {about['name']}"
-    table = frequency_table(run.rows(), title, about["low_level"], run.experiment.harmonic, run.truth)
+    measured, form = run.experiment.harmonic, about.get("model_form_cm1")
+    table = frequency_table(run.rows(), title, about["low_level"], measured, run.truth, form)
     print_evaluation(table, run.verdicts, about["warnings"], run.directory / "report.html", console)
 
 

@@ -140,3 +140,13 @@ def test_imaginary_frequencies_stay_in_the_figure(tmp_path: Path) -> None:
     write_report(data, tmp_path / "r.html")
     block = re.search(r'id="phonons">(.*?)</script>', (tmp_path / "r.html").read_text(), re.DOTALL)
     assert block is not None and min(min(row) for row in json.loads(block.group(1))["series"][0]["mean"]) < -250
+
+
+def test_model_form_is_a_column_where_controls_have_tried_other_forms(tmp_path: Path) -> None:
+    model = made_up_spectra("model")
+    content = Page("t", "s", [], compare("diamond", model, None, [RAMAN]), model.name, None, colours([model], None), [])
+    write_report(content, tmp_path / "plain.html")
+    write_report(replace(content, form={"GAMMA": {"LTO": 4.25}}), tmp_path / "form.html")
+    assert "model form" not in (tmp_path / "plain.html").read_text()
+    text = (tmp_path / "form.html").read_text()
+    assert "<th>model form</th>" in text and "<td>4.2</td>" in text
