@@ -12,6 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlffx.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-CONTROL = ("resume", "print")  # keys for the entry points, not for the run
+CONTROL = ("resume", "print", "sweep", "sweep_dir", "launcher", "search")  # keys for the entry points, not for the run
 FREE = ("data.levels", "data.noise", "data.rounding", "phonons.isotopes")  # names below them are the user's
 
 
@@ -39,8 +40,50 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def opened(overrides: Sequence[str]) -> list[str]:
-    """Overrides that may add names where names are the user's (`data.noise.high=0.003`), which Hydra wants marked."""
-    return ["++" + o if any(re.match(rf"{re.escape(key)}[.=]", o) for key in FREE) else o for o in overrides]
+    """Overrides as Hydra wants them.
+
+    Names that are the user's (`data.noise.high=0.003`) are marked as additions, and a data set's own file
+    (`data=own.yaml`) is written out as `data=files` with its keys.
+    """
+    found = []
+    for override in overrides:
+        file = re.fullmatch(r"data=(.+\.ya?ml)", override)
+        if file:
+            found += _written_out(Path(file.group(1)))
+        else:
+            found.append(
+                "++" + override if any(re.match(rf"{re.escape(key)}[.=]", override) for key in FREE) else override
+            )
+    return found
+
+
+def _written_out(path: Path) -> list[str]:
+    """Overrides that say what a data set's file says.
+
+    Raises:
+        UserError: for a file that is missing, no YAML, or not of `kind: files`.
+    """
+    if not path.is_file():
+        raise UserError(f"no such file '{path}'", "`python -m mlffx.data collect` writes one", "data")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"not YAML ({str(error).splitlines()[0]})", "mend the file", path) from error
+    if not isinstance(config, Mapping) or config.get("kind") != "files":
+        raise UserError("only data sets of kind: files are taken from a file of one's own", "see conf/data", path)
+    keys = [f"{'++' if key == 'levels' else ''}data.{key}={_in_hydra(value)}" for key, value in config.items()]
+    return ["data=files", *keys]
+
+
+def _in_hydra(value: Any) -> str:
+    """A plain value in the grammar of Hydra's overrides."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}: {_in_hydra(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_in_hydra, value)) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -63,11 +106,11 @@ def base_overrides(overrides: Sequence[str], low: str, extra: Sequence[str]) -> 
 
     What only concerns the difference (its kind, loss, output) is left out; `extra` may name any of it again.
     """
-    dropped = ("potential", "delta", "level", "run_dir", "resume", "print", "loss", "hydra")
+    dropped = ("potential", "delta", "level", "run_dir", "loss", "hydra", *CONTROL)
     kept = [o for o in overrides if _group(o.lstrip("+~")) not in dropped]
     level = [f"level={low}"] if _has_level(low) else ["level=declared", f"level.name={low}"]
-    given = {_key(o) for o in extra}
-    own = [o for o in [*kept, *level, "potential=direct"] if _key(o) not in given]
+    given = {key_of(o) for o in extra}
+    own = [o for o in [*kept, *level, "potential=direct"] if key_of(o) not in given]
     return [*own, *extra]
 
 
@@ -75,7 +118,8 @@ def _group(override: str) -> str:
     return re.split(r"[.=/]", override)[0]
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """`optimizer.lr` of `+optimizer.lr=1e-3`."""
     return override.lstrip("+~").split("=", 1)[0]
 
 
@@ -116,8 +160,8 @@ def _groups() -> list[str]:
 
 def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
     """Every dotted key of the configuration composed with only those overrides that choose groups."""
-    parsed = OverridesParser.create().parse_overrides(opened(overrides))
-    groups = [o.input_line for o in parsed if o.key_or_group and (CONF / o.key_or_group).is_dir() and o.input_line]
+    known = [o for o in parsed(overrides) if o.key_or_group and (CONF / o.key_or_group).is_dir()]
+    groups = [o.input_line for o in known if o.input_line]
     try:
         with_groups = composed(config_name, groups)
     except UserError:
@@ -136,28 +180,16 @@ def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
     return found
 
 
-def sweep_points(overrides: Sequence[str]) -> list[list[str]]:
-    """Overrides of single runs in which every value of a sweep occurs, one at a time (`a=1,2 b=3,4` has three).
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Overrides as Hydra understands them: which of them are sweeps, and over what.
 
     Raises:
         UserError: for an override that is not understood.
     """
     try:
-        parsed = OverridesParser.create().parse_overrides(opened(overrides))
+        return OverridesParser.create().parse_overrides(opened(overrides))
     except HydraException as error:
         raise _explained(error, "train", overrides) from error
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_discrete_sweep()
-        else []
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in parsed
-    ]  # intervals, which optimisers draw from, have no values to try
-    choices = [values for values in choices if values]
-    first = [values[0] for values in choices]
-    others = [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
-    return [first, *others]
 
 
 def show(config: DictConfig) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import hydra
 import yaml
-from omegaconf import DictConfig
 
-from mlffx.compose import CONF, base_overrides, composed, opened, plain, show, sweep_points
+from mlffx.compose import CONF, base_overrides, composed, opened, plain, show
 from mlffx.errors import UserError, nearest
 from mlffx.training.run_directory import RunDirectory
 
@@ -43,29 +42,22 @@ def entry_point(arguments: list[str]) -> None:
     if unknown := [f for f in flags if f.split("=")[0] not in FLAGS]:
         raise UserError(f"unknown option '{unknown[0]}'", nearest(unknown[0], FLAGS), "command line")
     if "-m" in flags or "--multirun" in flags:
-        for single in sweep_points(overrides):  # a mistake in any value is told before the first run
-            composed("train", single)
+        from mlffx.sweeps.entry import sweep
+
+        return sweep(overrides)
     sys.argv[1:] = opened(arguments)
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job)()
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_shown)()
     return None
+
+
+def _shown(config: object) -> None:
+    """Nothing more to do: the flag (--help, --cfg, --info) has shown what was asked for."""
 
 
 def _run(values: dict, overrides: list[str]) -> None:
     from mlffx.training.train import train
 
     train(values, base_config(values, overrides))
-
-
-def _job(config: DictConfig) -> None:
-    """One run of a sweep, inside Hydra."""
-    from hydra.core.hydra_config import HydraConfig
-
-    try:
-        values = plain(config) | {"run_dir": HydraConfig.get().runtime.output_dir}
-        _run(values, list(HydraConfig.get().overrides.task))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def base_config(values: dict, overrides: list[str]) -> dict | None:
