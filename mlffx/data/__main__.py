@@ -1,4 +1,9 @@
-"""`python -m mlffx.data fetch` and `python -m mlffx.data inspect data=diamond [data.root=DIR]`."""
+"""`python -m mlffx.data`: fetch the paper's data, inspect a data set, collect calculations into one.
+
+python -m mlffx.data fetch
+python -m mlffx.data inspect data=diamond
+python -m mlffx.data collect 'calc/*/vasprun.xml' --level dft --out dft.xyz --data own.yaml
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn, track
 from rich.table import Table
 
+from mlffx.data.cc4s import CORRECTIONS
+from mlffx.data.collect import POLICIES, Request, collect, refuse_problems
 from mlffx.data.dataset import load_dataset
+from mlffx.data.declaration import declared, written
 from mlffx.data.fetch import DEFAULT_URL, fetch
 from mlffx.data.inspect import print_report
+from mlffx.data.levels import ENERGY_UNITS
 from mlffx.data.paper import FILES, LICENCE_NOTE, fetched_directory
 from mlffx.errors import UserError, nearest
 
@@ -26,7 +35,9 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parents[2] / "conf" / "data"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or 2 after a mistake the user can mend, told in one line."""
-    parser = argparse.ArgumentParser(prog="python -m mlffx.data", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m mlffx.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     getting = commands.add_parser("fetch", help="bring the paper's data into the cache, verified")
     getting.add_argument("--url", default=DEFAULT_URL, help="base address or directory (default: %(default)s)")
@@ -34,11 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     getting.add_argument("--only", default="", help="only files whose path contains this, e.g. c/ or lih/")
     looking = commands.add_parser("inspect", help="describe a data set")
     looking.add_argument("settings", nargs="+", metavar="key=value", help="data=NAME or FILE.yaml, then data.KEY=VALUE")
+    _collect_options(commands.add_parser("collect", help="gather a tree of calculations into one labelled file"))
     options = parser.parse_args(arguments)
     console = Console(stderr=options.command == "fetch")
     try:
         if options.command == "fetch":
             run_fetch(options.to or fetched_directory(), options.url, options.only, console)
+        elif options.command == "collect":
+            run_collect(options, console)
         else:
             run_inspect(read_settings(options.settings), console)
     except UserError as error:
@@ -70,6 +84,66 @@ def run_fetch(target: Path, url: str, only: str, console: Console) -> None:
         f"{fetched} files fetched, {len(done) - fetched} already there and verified: {target}", highlight=False
     )
     console.print(LICENCE_NOTE, highlight=False)
+
+
+def _collect_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("patterns", nargs="+", metavar="PATTERN", help="outputs, e.g. 'calc/*/vasprun.xml' (quoted)")
+    add("--level", required=True, help="name of the level of theory, e.g. dft or ccsdt")
+    add("--out", type=Path, required=True, help="labelled file to write, e.g. dft.xyz")
+    add("--data", type=Path, help="configuration to make or to add the level to; train with data=FILE.yaml")
+    add("--format", help="cc4s, cp2k, or ASE's name of a format (default: by the file's name)")
+    add("--labels", default="", help="energy or energy,forces (default: forces where the files have them)")
+    add(
+        "--energy",
+        help="VASP: free_energy (default, the forces are its derivatives) or sigma0; Cc4s: mp2, ccsd, ccsdt (default:"
+        " the level); else a key of ASE's results",
+    )
+    add("--energy-unit", choices=list(ENERGY_UNITS), help="where the file does not say, or not rightly")
+    add("--structures", help="of outputs without: a collected file, or a file beside each output (POSCAR)")
+    add(
+        "--reference",
+        help="Cc4s: collected Hartree-Fock energies (hf.xyz) to add the correlation to; none: leave it bare",
+    )
+    flags = ", ".join(name.replace("_", "-") for name in CORRECTIONS)
+    add("--corrections", default="", help=f"Cc4s: {flags}, as it estimated them (default: none)")
+    add(
+        "--bad-frames", choices=POLICIES, default="refuse", help="unconverged or unfinished ones (default: %(default)s)"
+    )
+
+
+def run_collect(options: argparse.Namespace, console: Console) -> None:
+    """Collect, write, and print the configuration that uses it."""
+    if options.out.suffix not in (".xyz", ".extxyz"):
+        raise UserError(f"'{options.out}' is no extended XYZ file", "end its name in .xyz", "--out")
+    request = Request(
+        patterns=options.patterns,
+        level=options.level,
+        format=options.format,
+        labels=tuple(filter(None, options.labels.split(","))),
+        energy=options.energy,
+        unit=options.energy_unit,
+        structures=options.structures,
+        reference=options.reference,
+        corrections=tuple(filter(None, options.corrections.replace("-", "_").split(","))),
+        bad_frames=options.bad_frames,
+    )
+    found = collect(request, lambda files: track(files, "reading", console=console, disable=not console.is_terminal))
+    for line in [*found.problems, *found.notes]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    refuse_problems(found, request)
+    config = declared(options.data, options.level, options.out, found.labels)
+    found.write(options.out)
+    if options.data is not None:
+        options.data.parent.mkdir(parents=True, exist_ok=True)
+        options.data.write_text(written(config), encoding="utf-8")
+        load_dataset(config)  # what does not fit together is told now
+    dropped = f", {len(found.problems)} left out" if found.problems else ""
+    console.print(
+        f"{len(found.names)} structures with {' and '.join(found.labels)}{dropped}: {options.out}", highlight=False
+    )
+    console.print(f"\n# {options.data or 'a file NAME.yaml for data=NAME.yaml'}", highlight=False)
+    console.print(written(config), markup=False, highlight=False, soft_wrap=True, end="")
 
 
 def run_inspect(config: dict[str, Any], console: Console) -> None:

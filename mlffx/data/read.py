@@ -15,8 +15,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from mlffx.data import vasp
 from mlffx.data.levels import Level
-from mlffx.errors import UserError
+from mlffx.errors import UserError, nearest
 
 _KEY_VALUE = re.compile(r"""([A-Za-z_][\w:.-]*)=("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S*)""")
 _REFETCH = "is the file truncated? fetch or copy it again"
@@ -55,6 +56,8 @@ def read_frames(path: Path, level: Level) -> list[Frame]:
         raise UserError("no such file", f"level '{level.name}' needs it", path)
     if level.format in (None, "extxyz") and path.suffix in (".xyz", ".extxyz"):
         frames = _read_extxyz(path, level)
+    elif vasp.is_vasp(path, level.format):
+        frames = _read_vasp(path, level)
     else:
         frames = _read_ase(path, level)
     if not frames:
@@ -182,8 +185,30 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _read_vasp(path: Path, level: Level) -> list[Frame]:
+    """Ionic steps of vasprun.xml or OUTCAR; unconverged and unfinished ones carry the problem."""
+    key = level.energy_key or vasp.ENERGIES[0]
+    if key not in vasp.ENERGIES:
+        remedy = nearest(key, vasp.ENERGIES)
+        raise UserError(f"VASP has no energy '{key}'", remedy, f"data.levels.{level.name}.energy_key")
+    if level.energy_factor != 1 or level.length_factor != 1:
+        raise UserError("VASP writes eV and A", "leave energy_unit and length_unit out", f"data.levels.{level.name}")
+    frames = []
+    for index, step in enumerate(vasp.read_steps(path, level.format)):
+        energy = step.energies.get(key, float("nan"))
+        frame = Frame(index, step.line, step.atoms, energy, problem=step.problem)
+        frame.forces = step.forces if "forces" in level.labels else None
+        frame.undeclared_forces = "forces" not in level.labels and step.forces is not None
+        frames.append(frame)
+    return frames
+
+
 def _read_ase(path: Path, level: Level) -> list[Frame]:
-    """Frames of any format that ASE reads; labels from its calculator or from named entries of info and arrays."""
+    """Frames of any format that ASE reads; labels from its calculator or from named entries of info and arrays.
+
+    Where a calculator tells the free energy of smeared electrons, of which the forces are the derivatives, it is taken
+    rather than its extrapolation to none (`energy_key: energy`).
+    """
     import ase.io
 
     try:
@@ -196,7 +221,10 @@ def _read_ase(path: Path, level: Level) -> list[Frame]:
     frames = []
     for index, image in enumerate(images):
         results: dict[str, Any] = dict(image.calc.results) if image.calc is not None else {}
-        raw = image.info.get(level.energy_key) if level.energy_key else results.get("energy", image.info.get("energy"))
+        results = {name: value for name, value in results.items() if value is not None}
+        energies = {**image.info, **results}
+        names = (level.energy_key,) if level.energy_key else ("free_energy", "energy")
+        raw = next((energies[name] for name in names if name in energies), None)
         forces = (
             image.arrays.get(level.forces_key)
             if level.forces_key

@@ -1,0 +1,378 @@
+"""A directory tree of calculations gathered into one file of labelled structures, with the configuration to use it.
+
+Every calculation gets a name from its place in the tree: what the wildcards of the pattern stand for. Outputs without
+structures (Cc4s, CP2K) find theirs by that name, and so do Hartree-Fock energies under correlation energies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlffx.data import cc4s, cp2k
+from mlffx.data.levels import ENERGY_UNITS, LABELS, Level
+from mlffx.data.read import Frame, read_frames
+from mlffx.errors import UserError, nearest
+
+ENERGY_ONLY = ("cc4s", "cp2k")  # formats of outputs that have no structures
+POLICIES = ("refuse", "drop")
+_WILD = re.compile(r"[*?\[]")
+_SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to collect.
+
+    Attributes:
+        patterns: files or glob patterns with `*`, `?`, `[...]`, `**`.
+        level: name of the level of theory.
+        format: `cc4s`, `cp2k`, or ASE's name of a format; None: by the name of the file.
+        labels: `energy`, `forces`; empty: forces where the first file has them.
+        energy: which of the energies of a file: `free_energy` or `sigma0` (VASP), `mp2`, `ccsd` or `ccsdt` (Cc4s),
+            another key of ASE's results; None: the default of the format, for Cc4s the level's name.
+        unit: of the energies where the file does not say (ASE) or says something useless (Cc4s).
+        structures: collected file, or a file beside each output that ASE reads (`POSCAR`, `../POSCAR`).
+        reference: collected file of Hartree-Fock energies, to which correlation energies are added; `none`: to nothing.
+        corrections: of `cc4s.CORRECTIONS`, added.
+        bad_frames: `refuse` or `drop` calculations that cannot be used.
+    """
+
+    patterns: Sequence[str]
+    level: str
+    format: str | None = None
+    labels: tuple[str, ...] = ()
+    energy: str | None = None
+    unit: str | None = None
+    structures: str | None = None
+    reference: str | None = None
+    corrections: tuple[str, ...] = ()
+    bad_frames: str = "refuse"
+
+
+@dataclass
+class Collected:
+    """What was found.
+
+    Attributes:
+        labels: of the level.
+        names, sources, atoms, energies, forces: one a kept calculation; eV, eV/A.
+        problems: of those left out, with file and line.
+        notes: what should be known.
+    """
+
+    labels: tuple[str, ...]
+    names: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    atoms: list[Atoms] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
+    forces: list[np.ndarray | None] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, source: Path, atoms: Atoms, energy: float, forces: np.ndarray | None) -> None:
+        self.names.append(name)
+        self.sources.append(str(source))
+        self.atoms.append(atoms)
+        self.energies.append(energy)
+        self.forces.append(forces)
+
+    def write(self, path: Path) -> None:
+        """Extended XYZ, whole or not at all."""
+        images = []
+        for name, source, atoms, energy, forces in zip(
+            self.names, self.sources, self.atoms, self.energies, self.forces, strict=True
+        ):
+            image = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell.array, pbc=True)
+            image.info.update(name=name, source=source)
+            image.calc = SinglePointCalculator(image, energy=energy, forces=forces)
+            images.append(image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        ase.io.write(partial, images, format="extxyz")
+        partial.replace(path)
+
+
+def find(patterns: Sequence[str]) -> list[tuple[str, Path]]:
+    """Files and their names, in natural order (2 before 10).
+
+    The name is what the wildcards stand for, `01/cc` for `calc/01/cc/out` found by `calc/*/*/out`; of files given one
+    by one (as a shell does with unquoted wildcards) the parts of their paths that differ, of a single file its
+    directory's name.
+
+    Raises:
+        UserError: when a pattern finds nothing, or two files have one name.
+    """
+    found: list[tuple[str, Path]] = []
+    plain = [pattern for pattern in patterns if not _WILD.search(pattern)]
+    for pattern in patterns:
+        if pattern in plain:
+            continue
+        matches = [path for path in _glob(pattern) if path.is_file()]
+        if not matches:
+            raise UserError("no file is found", "check the pattern, and quote it", pattern)
+        expression = _expression(pattern)
+        for path in matches:
+            match = expression.fullmatch(str(path))
+            parts = [part for part in match.groups() if part] if match else [path.parent.name]
+            found.append(("/".join(part.strip("/") for part in parts), path))
+    found += _names_of([Path(p) for p in plain])
+    seen: dict[str, Path] = {}
+    for name, path in found:
+        if name in seen:
+            raise UserError(f"it has the same name '{name}' as {seen[name]}", "collect them one after the other", path)
+        seen[name] = path
+    return sorted(found, key=lambda item: _natural(item[0]))
+
+
+def collect(
+    request: Request, progress: Callable[[Iterable[tuple[str, Path]]], Iterable[tuple[str, Path]]] = iter
+) -> Collected:
+    """Read all calculations.
+
+    Args:
+        request: what to read.
+        progress: wraps the loop over files.
+
+    Raises:
+        UserError: for options that do not fit. What is wrong with single files is in `problems`.
+    """
+    _check(request)
+    files = find(request.patterns)
+    if _format(request, files[0][1]) in ENERGY_ONLY:
+        found = _collect_energies(request, files, progress)
+    else:
+        found = _collect_frames(request, files, progress)
+    return found
+
+
+def refuse_problems(found: Collected, request: Request) -> None:
+    """Stop for calculations that cannot be used, unless they are to be dropped and others are left.
+
+    Raises:
+        UserError: with the first of them, file and line.
+    """
+    if found.problems and (request.bad_frames == "refuse" or not found.names):
+        total = len(found.problems) + len(found.names)
+        raise UserError(
+            f"{found.problems[0]} ({len(found.problems)} of {total} calculations cannot be used)",
+            "run them again, or leave them out with --bad-frames drop",
+        )
+
+
+def _check(request: Request) -> None:
+    for value, valid, where in (
+        *((label, LABELS, "--labels") for label in request.labels),
+        *((name, cc4s.CORRECTIONS, "--corrections") for name in request.corrections),
+        *([(request.unit, ENERGY_UNITS, "--energy-unit")] if request.unit else []),
+        (request.bad_frames, POLICIES, "--bad-frames"),
+    ):
+        if value not in valid:
+            raise UserError(f"unknown choice '{value}'", nearest(value, valid), where)
+
+
+def _format(request: Request, path: Path) -> str | None:
+    if request.format is None and path.suffix in (".yaml", ".yml"):
+        return "cc4s"
+    return request.format
+
+
+def _collect_frames(request: Request, files: list[tuple[str, Path]], progress: Callable) -> Collected:
+    """From files that hold structures."""
+    for value, option in ((request.structures, "--structures"), (request.reference, "--reference")):
+        if value is not None:
+            raise UserError("these files have structures and total energies of their own", "leave it out", option)
+    labels = request.labels or _labels_of(request, [path for _, path in files])
+    level = Level(
+        request.level, labels, energy_key=request.energy, energy_unit=request.unit or "eV", format=request.format
+    )
+    found = Collected(labels)
+    for name, path in progress(files):
+        try:
+            frames = read_frames(path, level)
+        except UserError as error:
+            found.problems.append(_problem_of(path, error))
+            continue
+        for frame in frames:
+            own = name if len(frames) == 1 else f"{name}#{frame.index}"
+            if frame.problem:
+                found.problems.append(f"{_where(path, frame)}: '{own}': {frame.problem}")
+            else:
+                found.add(own, path, frame.atoms, frame.energy, frame.forces)
+    return found
+
+
+def _problem_of(path: Path, error: UserError) -> str:
+    """What is wrong with one file; a mistake in what was asked for stays an error."""
+    if not error.where.startswith(str(path)):
+        raise error
+    return str(error)
+
+
+def _labels_of(request: Request, paths: list[Path]) -> tuple[str, ...]:
+    """Energy, and forces where the first file that can be read has them."""
+    level = Level(request.level, ("energy",), energy_key=request.energy, format=request.format)
+    for path in paths:
+        try:
+            frames = read_frames(path, level)
+        except UserError as error:
+            _problem_of(path, error)
+            continue
+        return ("energy", "forces") if any(frame.undeclared_forces for frame in frames) else ("energy",)
+    return ("energy",)
+
+
+def _where(path: Path, frame: Frame) -> str:
+    return f"{path}:{frame.line}" if frame.line is not None else f"{path}, frame {frame.index}"
+
+
+def _collect_energies(request: Request, files: list[tuple[str, Path]], progress: Callable) -> Collected:
+    """From outputs without structures, which are found by name."""
+    kind = _format(request, files[0][1])
+    if request.structures is None:
+        raise UserError(
+            f"{kind} output has no structures",
+            "name a collected file (dft.xyz) or one beside each output (POSCAR)",
+            "--structures",
+        )
+    method = request.energy or request.level
+    reference = _reference(request) if kind == "cc4s" else {}
+    structures = _structures(request.structures)
+    found = Collected(request.labels or ("energy",))
+    left_out: dict[str, list[float]] = {}
+    for name, path in progress(files):
+        try:
+            if kind == "cc4s":
+                correlation = cc4s.read_correlation(path, method, request.corrections, request.unit)
+                energy, forces, problem, line = correlation.energy, None, correlation.problem, correlation.line
+                for correction, value in correlation.left_out.items():
+                    left_out.setdefault(correction, []).append(value)
+            else:
+                total = cp2k.read_total(path)
+                energy, forces, problem, line = total.energy, total.forces, total.problem, total.line
+        except UserError as error:
+            found.problems.append(_problem_of(path, error))
+            continue
+        if not problem and "forces" in found.labels and forces is None:
+            problem = "it has no forces, which --labels asks for"
+        if not problem and reference and name not in reference:
+            problem = f"{request.reference} has no Hartree-Fock energy for it"
+        if problem:
+            found.problems.append(f"{path}:{line}: '{name}': {problem}")
+            continue
+        atoms = _structure_of(name, path, structures, request.structures)
+        if forces is not None and len(forces) != len(atoms):
+            raise UserError(
+                f"it has {len(forces)} forces and its structure {len(atoms)} atoms", "check --structures", path
+            )
+        energy += reference.get(name, 0.0)
+        found.add(name, path, atoms, energy, forces if "forces" in found.labels else None)
+    for correction, values in left_out.items():
+        flag = correction.replace("_", "-")
+        found.notes.append(
+            f"{len(values)} outputs have a {flag} correction, {np.mean(values):.4f} +- {np.std(values):.4f} eV:"
+            f" not added (--corrections {flag})"
+        )
+    return found
+
+
+def _reference(request: Request) -> dict[str, float]:
+    """Hartree-Fock energies by name."""
+    if request.reference is None:
+        raise UserError(
+            "Cc4s writes correlation energies, which stand on Hartree-Fock energies",
+            "give the file they were collected into (hf.xyz), or none",
+            "--reference",
+        )
+    if request.reference == "none":
+        return {}
+    return {name: atoms.get_potential_energy() for name, atoms in _collected(Path(request.reference)).items()}
+
+
+def _structures(given: str) -> dict[str, Atoms]:
+    """Structures by name from a collected file; empty where the name is that of a file beside each output."""
+    path = Path(given)
+    if path.suffix not in (".xyz", ".extxyz"):
+        return {}
+    return _collected(path)
+
+
+def _collected(path: Path) -> dict[str, Atoms]:
+    """Structures by name of a file that `Collected.write` wrote."""
+    if not path.is_file():
+        raise UserError("no such file", "collect it first", path)
+    frames = read_frames(path, Level("collected", ("energy",)))  # its messages name lines
+    images = ase.io.read(path, index=":", format="extxyz")
+    assert isinstance(images, list)
+    for frame, image in zip(frames, images, strict=True):
+        if "name" not in image.info:
+            raise UserError(
+                "a structure has no name=", "write it with `python -m mlffx.data collect`", f"{path}:{frame.line}"
+            )
+    return {str(image.info["name"]): image for image in images}
+
+
+def _structure_of(name: str, path: Path, structures: dict[str, Atoms], given: str) -> Atoms:
+    if structures:
+        if name not in structures:
+            known = ", ".join(f"'{n}'" for n in list(structures)[:_SHOWN])
+            raise UserError(
+                f"no structure of {given} has the name '{name}' (it has {known}...)", "check the pattern", path
+            )
+        return structures[name]
+    beside = path.parent / given
+    if not beside.is_file():
+        raise UserError("no such file", f"the structure of '{name}' is looked for there (--structures)", beside)
+    try:
+        atoms = ase.io.read(beside)
+    except Exception as error:  # ASE's readers raise what they like
+        raise UserError(f"ASE cannot read it ({str(error).splitlines()[:1]})", "check --structures", beside) from error
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
+def _glob(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    anchor = Path(path.anchor) if path.is_absolute() else Path()
+    relative = path.relative_to(anchor) if path.is_absolute() else path
+    return sorted(anchor.glob(str(relative)))
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Regular expression whose groups are what the wildcards stand for."""
+    out = ""
+    for token in re.findall(r"\*\*/?|\*|\?|\[[^\]]*\]|[^*?\[]+", str(pattern)):
+        if token.startswith("**"):
+            out += "(.*/)?" if token.endswith("/") else "(.*)"
+        elif token in "*?":
+            out += "([^/]*)" if token == "*" else "([^/])"
+        elif token.startswith("["):
+            out += "(" + token.replace("[!", "[^") + ")"
+        else:
+            out += re.escape(token)
+    return re.compile(re.sub(r"^(\\\./)+", "", out))
+
+
+def _names_of(paths: list[Path]) -> list[tuple[str, Path]]:
+    """Names of files given one by one: the parts of their paths that differ."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError("no such file", "check the path", path)
+    if len(paths) < 2:
+        return [(path.absolute().parent.name, path) for path in paths]
+    parts = [path.parts for path in paths]
+    shortest = min(len(p) for p in parts)
+    head = next((i for i in range(shortest) if len({p[i] for p in parts}) > 1), 0)
+    tail = next((i for i in range(shortest) if len({p[-1 - i] for p in parts}) > 1), 0)
+    return [("/".join(p[head : len(p) - tail]), path) for p, path in zip(parts, paths, strict=True)]
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
