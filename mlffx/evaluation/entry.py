@@ -76,6 +76,7 @@ def evaluate_or_reuse(run: str, settings: EvaluateSettings, command: str) -> Non
     from mlffx.evaluation import currency, stored
     from mlffx.evaluation.harmonic import PhononSettings
     from mlffx.evaluation.run import evaluate, show
+    from mlffx.evaluation.wandb_log import publish
 
     phonons = read_settings(PhononSettings, settings.phonons, "phonons")
     controls, directory = settings.controls or (), Path(run) / "evaluation"
@@ -97,4 +98,5 @@ def evaluate_or_reuse(run: str, settings: EvaluateSettings, command: str) -> Non
         progress=settings.progress,
         command=command,
     )
+    publish(result)
     show(result)

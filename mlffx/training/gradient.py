@@ -33,6 +33,7 @@ from mlffx.training.fine_tuning import freeze, load_start, network_of, take_char
 from mlffx.training.interruption import Interrupted, watch
 from mlffx.training.losses import EnergyForceLoss
 from mlffx.training.modules import ChargeAwareModule, DeltaModule, DirectModule, PotentialModule
+from mlffx.training.phonon_watch import PhononWatch
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task
@@ -133,7 +134,8 @@ def fit_by_gradient(
         *((world.rank, world.size) if world else (0, 1)),
     )
     title = f"member {member}" if settings.ensemble > 1 else settings.level.name
-    trainer = _trainer(settings, directory, title, listeners or (), world)
+    unused = world is not None and leaves_some_unused(module, data)
+    trainer = _trainer(settings, task, directory, title, listeners or (), world, unused)
     resume = str(directory.last) if directory.last.exists() else None
     if resume and _finished(read_last(directory.last), trainer_settings.max_epochs):
         return  # only what comes after training is left
@@ -146,6 +148,13 @@ def fit_by_gradient(
             raise Interrupted(watch.received or signal.SIGINT) from None
 
 
+def leaves_some_unused(module: PotentialModule, data: GraphDataModule) -> bool:
+    """Whether some parameters get no gradient (those of a last layer's vectors from energies alone): DDP must know."""
+    loss = module.training_step(next(iter(data.train_dataloader())), 0)
+    trained = [p for p in module.learned.parameters() if p.requires_grad]
+    return any(g is None for g in torch.autograd.grad(loss, trained, allow_unused=True))
+
+
 def _finished(checkpoint: dict[str, Any], max_epochs: int) -> bool:
     """Whether the epochs are done; one that was left in the middle is not."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
@@ -153,21 +162,28 @@ def _finished(checkpoint: dict[str, Any], max_epochs: int) -> bool:
 
 
 # What Lightning and torch warn of and we do on purpose.
-_EXPECTED = [".*number of training batches.*", ".*srun.*", ".*treespec, LeafSpec.*", ".*find_unused_parameters=True.*"]
+_EXPECTED = [".*number of training batches.*", ".*srun.*", ".*treespec, LeafSpec.*", "Grad strides do not match.*"]
 
 
 def _trainer(
     settings: TrainSettings,
+    task: Task,
     directory: RunDirectory,
     title: str,
     listeners: Sequence[Callable[[Row], None]],
     world: World | None,
+    unused: bool,
 ) -> pl.Trainer:
     s = settings.trainer
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     averaged, metrics = AveragedWeights(s.ema), EpochMetrics(directory.metrics, list(listeners))
     # Metrics before checkpoints: a row too many is dropped on resuming, one too few would be lost.
     callbacks: list[pl.Callback] = [averaged, metrics, Checkpoints(directory, averaged, metrics)]
+    if settings.wandb.phonons_every:
+        crystal = task.dataset.crystal
+        assert crystal is not None  # `rehearse` has seen to it
+        watched = PhononWatch(crystal, settings.wandb.phonons_every, directory.path / "phonons.csv", listeners)
+        callbacks.insert(1, watched)
     if s.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=s.patience))
     if s.progress:
@@ -176,8 +192,7 @@ def _trainer(
     environment: ClusterEnvironment = LightningEnvironment() if world is None else TorchElasticEnvironment()
     strategy: Strategy | str = "auto"
     if world is not None:
-        # Energies alone leave some parameters without gradient (a last layer's vectors). Buffers never change.
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        strategy = DDPStrategy(find_unused_parameters=unused)
     return pl.Trainer(
         max_epochs=s.max_epochs,
         accelerator=s.accelerator,

@@ -134,7 +134,7 @@ class TrainingRun(WandbRun):
         self.directory = directory
         top = directory.path.parent.parent if settings.ensemble > 1 else directory.path
         environment = _json(top / "environment.json")
-        known = _json(directory.path / IDENTITY)
+        known = read_identity(directory.path)
         run_id = str(known.get("id") or uuid.uuid4().hex[:8])
         s = settings.wandb
         group = s.group or (top.name if settings.ensemble > 1 else None)
@@ -161,14 +161,14 @@ class TrainingRun(WandbRun):
             resume="allow",
             name=f"{top.name}-{member}" if settings.ensemble > 1 else top.name,
             group=group,
-            tags=[t[:64] for t in (settings.potential.kind, settings.level.name, str(settings.model["name"]), *s.tags)],
+            tags=_tags(settings, top.name),
             config=config,
         )
         self.name = identity["artifact"]
         self.ask(lambda run: run.define_metric("epoch"))
         self.ask(lambda run: run.define_metric("*", step_metric="epoch"))
-        for base in _members_of(environment.get("base"), member):
-            begun = _json(base.path / IDENTITY)
+        for base in _base_of(environment.get("base"), member):
+            begun = read_identity(base.path)
             name = begun.get("artifact") or f"model-{base.path.name}"
             self.take_in(str(name), "model", {"best.ckpt": base.best})
 
@@ -177,12 +177,30 @@ class TrainingRun(WandbRun):
         self.put_out(str(self.name), "model", {"best.ckpt": self.directory.best})
 
 
-def _members_of(run: str | None, member: int) -> list[RunDirectory]:
+def _tags(settings: TrainSettings, name: str) -> list[str]:
+    """What a run is, what the user says of it, and what a sweep varies (its jobs are named `model=painn,seed=0`)."""
+    own = [settings.potential.kind, settings.level.name, str(settings.model["name"])]
+    varied = [part for part in name.split(",") if "=" in part]
+    return [tag[:64] for tag in dict.fromkeys([*own, *settings.wandb.tags, *varied])]  # W&B refuses longer ones
+
+
+def member_directories(run: Path) -> list[RunDirectory]:
+    """Where the members of a run are; the run itself where there is one."""
+    folders = [f for f in (run / "members").glob("*") if f.name.isdigit()]
+    return [RunDirectory(f) for f in sorted(folders, key=lambda f: int(f.name))] or [RunDirectory(run)]
+
+
+def read_identity(directory: Path) -> dict[str, Any]:
+    """Content of wandb.json; empty where there is none."""
+    return _json(directory / IDENTITY)
+
+
+def _base_of(run: str | None, member: int) -> list[RunDirectory]:
     """What a member's delta stands on: the matching member of a run; nothing where the base is no run."""
     if run is None:
         return []
-    folders = sorted((Path(run) / "members").glob("*"), key=lambda p: int(p.name) if p.name.isdigit() else -1)
-    base = RunDirectory(folders[member % len(folders)] if folders else Path(run))
+    found = member_directories(Path(run))
+    base = found[member % len(found)]
     return [base] if base.best.is_file() else []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import signal
 import tempfile
@@ -28,7 +29,8 @@ from mlffx.training.distributed import World, crew, leave, local_worlds, surroun
 from mlffx.training.epoch_metrics import errors_line
 from mlffx.training.gradient import fit_by_gradient
 from mlffx.training.interruption import orderly_end
-from mlffx.training.loggers import build_logger
+from mlffx.training.loggers import TrainingRun, build_logger
+from mlffx.training.metrics import held_out_errors
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task, prepare
@@ -58,10 +60,26 @@ def fit_member(
             logger.close(exit_code=1)
         raise
     if logger is not None:
-        logger.deliver()
-        logger.close()
+        _deliver(logger, settings, task)
     if first:
         directory.set_status("finished")
+
+
+def log_fit(settings: TrainSettings, task: Task, member: int, directory: RunDirectory) -> None:
+    """A member that was fitted in closed form, to W&B: it has no epochs, but a potential that others stand on."""
+    logger = build_logger(settings, directory, member)
+    if logger is not None:
+        fit = json.loads(directory.fit.read_text()) if directory.fit.is_file() else {}
+        logger.summarise({f"fit/{k}": v for k, v in fit.items() if isinstance(v, int | float | str)})
+        _deliver(logger, settings, task)
+
+
+def _deliver(logger: TrainingRun, settings: TrainSettings, task: Task) -> None:
+    """Held-out errors and the potential; the run ends."""
+    potential = load_potential(logger.directory.best).set_precision(torch.float64)
+    logger.summarise(held_out_errors(potential, task, settings.level.name) | {"train_frames": len(task.split.train)})
+    logger.deliver()
+    logger.close()
 
 
 def fit_members_in_turn(

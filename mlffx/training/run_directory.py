@@ -66,6 +66,10 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
 
+    @property
+    def fit(self) -> Path:
+        return self.path / "fit.json"
+
     def members(self, n: int) -> list[RunDirectory]:
         """Directories of the members; the run itself where there is one only."""
         return [self] if n == 1 else [RunDirectory(self.path / "members" / str(k)) for k in range(n)]
@@ -121,7 +125,7 @@ class RunDirectory:
 
     def write_fit(self, fit: Mapping[str, Any]) -> None:
         """fit.json: what least squares says of itself."""
-        write_atomically(self.path / "fit.json", json.dumps(dict(fit), indent=1))
+        write_atomically(self.fit, json.dumps(dict(fit), indent=1))
 
     def read_metrics(self) -> dict[str, Any]:
         return json.loads((self.path / "metrics.json").read_text())

@@ -101,13 +101,18 @@ class LoggerSettings:
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """As wandb.init has them; offline needs neither account nor network."""
+    """As wandb.init has them; offline needs neither account nor network.
+
+    Attributes:
+        phonons_every: epochs between phonons during training, also into phonons.csv; None: never.
+    """
 
     mode: Literal["online", "offline", "disabled"] = "offline"
     project: str = "mlffx"
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    phonons_every: int | None = None
 
 
 @dataclass(frozen=True)

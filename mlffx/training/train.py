@@ -23,9 +23,16 @@ from mlffx.training.fine_tuning import refuse_start_without_network, start_hashe
 from mlffx.training.gradient import untrained
 from mlffx.training.interruption import orderly_end
 from mlffx.training.locks import alone_with
-from mlffx.training.members import fit_members_in_parallel, fit_members_in_turn, fit_members_with_devices, help_fit
+from mlffx.training.members import (
+    fit_members_in_parallel,
+    fit_members_in_turn,
+    fit_members_with_devices,
+    help_fit,
+    log_fit,
+)
 from mlffx.training.memory import telling_of_memory
 from mlffx.training.metrics import held_out_errors
+from mlffx.training.phonon_watch import check_phonons
 from mlffx.training.run_directory import RunDirectory, fingerprint, refuse_mixing
 from mlffx.training.settings import StartSettings, TrainSettings
 from mlffx.training.task import Task, prepare
@@ -91,6 +98,8 @@ def rehearse(settings: TrainSettings, task: Task) -> None:
         linear = linear_model(task, settings.model)
         potential: Potential = with_charges(linear, settings.electrostatics, task.dataset.species)
     else:
+        if settings.wandb.phonons_every is not None:
+            check_phonons(settings.wandb.phonons_every, task.dataset.crystal)
         potential = untrained(settings, task)
         if settings.prior == "force_constants":
             linear_model(task, {})
@@ -147,6 +156,7 @@ def _fit_members(
     if is_closed_form(settings):
         for k in waiting:
             fit_in_closed_form(settings, task, k, directories[k], base[k] if base else None)
+            log_fit(settings, task, k, directories[k])
             directories[k].set_status("finished")
         return
     s, cores = settings.trainer, len(os.sched_getaffinity(0))
