@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from mlffx.data import keys
 from mlffx.data.graph import batch_graphs, build_graph, edges_of
 from mlffx.errors import UserError
+from mlffx.potentials.at_sites import at_sites
 from mlffx.potentials.base import Potential, evaluate
 from mlffx.potentials.batched import device_of
 
@@ -37,13 +38,15 @@ class ReplicaForces:
     """
 
     def __init__(self, potential: Potential, supercell: Atoms, n_replicas: int, skin: float = 0.6) -> None:
-        self.potential = freeze(potential)
         self.supercell, self.n_replicas, self.skin = supercell, n_replicas, skin
         self.device = device_of(potential)
         self.sites, self.site_type = supercell.positions, supercell.arrays.get("site_type")
         if potential.crystal is not None:  # the potential's own crystal says what its site types are
             match = potential.crystal.match(supercell)
             self.sites, self.site_type = match.sites, match.site_type
+        still = batch_graphs([build_graph(supercell, potential.cutoff, self.sites, self.site_type)])
+        still[keys.POSITIONS] = torch.as_tensor(self.sites)
+        self.potential = at_sites(freeze(potential).cpu(), still).to(self.device)
         self.reference: Tensor | None = None
         self.n_lists = 0
 

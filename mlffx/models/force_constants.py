@@ -130,7 +130,7 @@ class ForceConstantModel(AtomicModel):
             raise UserError("force constants need the ideal sites of the atoms", "build the graph with Crystal.match")
         u = graph[keys.POSITIONS] - graph[keys.SITES]
         u = u.to(torch.float64)
-        member, edges = self._lookup(graph, edges, u)
+        member, edges = self.lookup(graph, edges, u)
         rotation = self.rotation[member]
         relative = torch.einsum("eba,eb->ea", rotation, u[edges.sender] - u[edges.receiver])
         absolute = torch.einsum("eba,eb->ea", rotation, u[edges.receiver])
@@ -151,7 +151,7 @@ class ForceConstantModel(AtomicModel):
     def readout(self, features: Tensor, graph: Data) -> Tensor:
         return features @ self.coefficients
 
-    def _lookup(self, graph: Data, edges: Edges, u: Tensor) -> tuple[Tensor, Edges]:
+    def lookup(self, graph: Data, edges: Edges, u: Tensor) -> tuple[Tensor, Edges]:
         """Row of the pair table of every edge that is in it, and those edges."""
         ideal = (edges.vectors - (u[edges.sender] - u[edges.receiver])).detach()
         kept = (torch.linalg.vector_norm(ideal, dim=-1) < self.range + SAME_PAIR).nonzero().squeeze(-1)
@@ -214,7 +214,7 @@ class _Bonds(nn.Module):
         self.n = len(self.polynomials)
 
     def forward(self, x: Tensor) -> Tensor:
-        return 0.5 * _monomials(x, self.exponents) @ self.polynomials.T
+        return 0.5 * monomials(x, self.exponents) @ self.polynomials.T
 
 
 class _Angles(nn.Module):
@@ -250,7 +250,7 @@ class _Angles(nn.Module):
         rotation = self.rotations.expand(len(bond_of), -1, -1, -1)[present]
         pair = torch.stack([difference[one[present]], difference[two[present]]], dim=1)
         x = torch.einsum("nba,nkb->nka", rotation, pair).reshape(-1, 6)
-        values = _monomials(x, self.exponents) @ self.polynomials.T
+        values = monomials(x, self.exponents) @ self.polynomials.T
         return segment_sum(values, receiver[one[present]], len(bond_of))
 
 
@@ -259,7 +259,7 @@ def _constant(module: nn.Module, name: str, array: np.ndarray) -> None:
     module.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array)), persistent=False)
 
 
-def _monomials(x: Tensor, exponents: Tensor) -> Tensor:
+def monomials(x: Tensor, exponents: Tensor) -> Tensor:
     """Products of powers, [n, d] and [m, d] -> [n, m]; no pow(x, 0), whose second derivative at zero is undefined."""
     powers = [torch.ones_like(x)]
     for _ in range(int(exponents.max())):

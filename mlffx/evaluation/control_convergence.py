@@ -1,0 +1,76 @@
+"""Control: are displacement, supercell and mesh of the evaluation fine enough?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlffx.evaluation.control_context import Context
+from mlffx.evaluation.controls import Verdict
+from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.convergence import phonon_convergence
+from mlffx.evaluation.harmonic import PhononSettings, constants
+from mlffx.lattice.convergence import (
+    Convergence,
+    displacement_convergence,
+    mesh_convergence,
+    supercell_convergence,
+)
+from mlffx.lattice.phonons import Phonons
+from mlffx.potentials.batched import in_double
+from mlffx.potentials.calculator import CalculatorPotential
+
+FIGURE = "convergence"
+TITLE = "Displacement, supercell and mesh are converged"
+REPEATS = (1, 2, 3)  # conventional cells
+DISPLACEMENTS = (0.003, 0.01, 0.03, 0.1)  # A
+MESHES = (5, 9, 13, 21, 31)
+TOLERANCE = {"displacement": 1.0, "supercell": 1.0, "mesh": 0.1}  # cm-1, cm-1, meV/atom
+UNITS = {"displacement": "cm⁻¹", "supercell": "cm⁻¹", "mesh": "meV/atom"}
+
+
+def convergence(c: Context) -> Verdict:
+    """Phonons of the first member at several settings; those of the evaluation must be as good as their sigma."""
+    potential = in_double(c.members.fitted[0])
+    matrix = c.phonons.matrix(c.crystal)
+    studies = []
+    if not any(isinstance(m, CalculatorPotential) for m in potential.modules()):  # no second derivatives
+        asked = sorted({*DISPLACEMENTS, c.phonons.displacement})
+        studies.append(displacement_convergence(potential, c.crystal, matrix, asked))
+    own = constants(potential, c.crystal, c.phonons)
+    studies.append(supercell_convergence(potential, c.crystal, REPEATS, c.nac))
+    mesh = int(np.max(c.phonons.mesh))
+    studies.append(mesh_convergence(Phonons(own, nac=c.nac), sorted({*(m for m in MESHES if m <= 2 * mesh), mesh})))
+    used = {"displacement": c.phonons.displacement, "mesh": float(mesh)} | _conventional(c.phonons)
+    style.save(phonon_convergence(studies, used), c.directory / FIGURE)
+    sigma = float(np.nanmean([np.nanmean(p.estimate().sigma) for p in c.model.points.values()]))
+    return judged(studies, used, 0.0 if np.isnan(sigma) else sigma)
+
+
+def judged(studies: list[Convergence], used: dict[str, float], sigma: float) -> Verdict:
+    """Each setting against its tolerance; frequencies need not be better than their own mean sigma, cm-1.
+
+    A supercell that is none of those tried (rows of primitive cells) is judged by the one before the largest.
+    """
+    numbers: dict[str, dict] = {}
+    said, failed = [], False
+    for study in studies:
+        name = study.setting
+        errors = dict(zip(study.values, study.errors(), strict=True))
+        at = used.get(name, study.values[-2])
+        if name == "supercell" and at >= study.values[-1]:
+            at = study.values[-2]  # the largest is the limit itself: the one before says how far it is from it
+        error = float(errors[at])
+        tolerance = max(TOLERANCE[name], sigma if UNITS[name] == "cm⁻¹" else 0.0)
+        numbers[name] = {"values": study.values, "largest_deviation": [float(e) for e in errors.values()], "at": at}
+        numbers[name] |= {"tolerance": tolerance, "unit": UNITS[name].replace("⁻¹", "-1")}
+        said.append(f"{name} {at:g}: {error:.2g} {UNITS[name]} from the limit")
+        failed |= error > tolerance
+    return Verdict("convergence", TITLE, "fail" if failed else "pass", "; ".join(said), numbers)
+
+
+def _conventional(phonons: PhononSettings) -> dict[str, float]:
+    """The supercell on the axis of conventional cells, where it is one of them."""
+    array = np.asarray(phonons.supercell)
+    if array.ndim < 2 and len(set(array.ravel().tolist())) == 1 and int(array.ravel()[0]) in REPEATS:
+        return {"supercell": float(array.ravel()[0])}
+    return {}
