@@ -19,6 +19,7 @@ from mlffx.training.run_directory import RunDirectory, write_atomically
 FILE = "made_from.json"
 PRODUCTS = ("phonons.json", "comparison.csv", "spectra.npz", "measured.json", "report.html")
 CODE = (".py", ".yaml", ".csv", ".j2", ".css", ".js")  # what the numbers and the page depend on
+APART = ("evaluation/study", "evaluation/templates/study", "sweeps", "active", "labels")  # and what uses them only
 
 
 def ingredients(
@@ -92,8 +93,9 @@ def code_hash() -> str:
     """Hash of the package's own files: another answer, another evaluation."""
     root, digest = Path(mlffx.__file__).parent, hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in CODE):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(APART):
+            digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

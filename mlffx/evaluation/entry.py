@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mlffx.compose import composed, plain, show
 from mlffx.config import read_settings
 from mlffx.errors import UserError
 from mlffx.evaluation.settings import EvaluateSettings
 
+FILES = (".yaml", ".yml")
 HELP = """mlffx: phonons of a trained potential against experiment
 
   python evaluate.py run=RUN_DIR
@@ -19,6 +23,9 @@ HELP = """mlffx: phonons of a trained potential against experiment
   python evaluate.py run=RUN_DIR 'phonons.isotopes={Li: 7Li, H: D}' phonons.nac=reference
   python evaluate.py run=RUN_DIR dynamics=quick
   python evaluate.py 'runs=[RUN_A,RUN_B]'
+  python evaluate.py preset=paper                 everything of the paper, training included; resumable
+  python evaluate.py preset=paper_small           the same in minutes
+  python evaluate.py preset=mine.yaml             a plan of your own, like conf/preset/paper.yaml
 
 Groups:
   phonons=default|quick|paper|converged|polar   supercell, displacement, mesh, non-analytical term
@@ -45,11 +52,52 @@ def entry_point(arguments: list[str]) -> None:
         return
     if flags := [a for a in arguments if a.startswith("-")]:
         raise UserError(f"unknown option '{flags[0]}'", "options are KEY=VALUE; see --help", "command line")
-    config = composed("evaluate", arguments)
+    file = next((a.split("=", 1)[1] for a in arguments if a.startswith("preset=") and a.endswith(FILES)), None)
+    config = composed("evaluate", [a for a in arguments if not (file and a.startswith("preset="))])
     if config.get("print"):
         return show(config)
-    _evaluate(plain(config), "python evaluate.py " + " ".join(arguments))
-    return None
+    values, command = plain(config), "python evaluate.py " + " ".join(arguments)
+    if file is not None:
+        values["preset"] = read_preset(Path(file))
+    if values.get("preset"):
+        return _study(values, arguments, command)
+    return _evaluate(values, command)
+
+
+def read_preset(path: Path) -> dict[str, Any]:
+    """A preset of the user's own, a file like those in conf/preset.
+
+    Raises:
+        UserError: when there is no such file, or it is not understood.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"no such file ({error.strerror})", "give a file like conf/preset/paper.yaml", path) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"not understood: {error}", "write it like conf/preset/paper.yaml", path) from error
+    if not isinstance(found, dict):
+        raise UserError("holds no keys", "write it like conf/preset/paper.yaml", path)
+    return found
+
+
+def _study(values: Mapping[str, Any], arguments: Sequence[str], command: str) -> None:
+    """A whole preset; exit status 1 where a part of it failed."""
+    from mlffx.evaluation.study.run import study
+
+    settings = read_settings(EvaluateSettings, values, "")
+    if settings.run or settings.runs:
+        raise UserError("a preset brings its own runs", "leave out run, or leave out preset", "run")
+    preset = dict(settings.preset) | ({"output": settings.output} if settings.output else {})
+    own = ("preset", "output", "force", "progress", "print")  # the rest is meant for every evaluation
+    others = [a for a in arguments if a.lstrip("+~").split("=")[0].split(".")[0] not in own]
+    try:
+        record = study(preset, others, force=settings.force, progress=settings.progress, command=command)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(130) from None
+    if record.count("failed", "impossible"):
+        raise SystemExit(1)
 
 
 def _evaluate(values: Mapping[str, Any], command: str) -> None:
@@ -57,8 +105,6 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
     from mlffx.evaluation.stored import Run
 
     settings = read_settings(EvaluateSettings, values, "")
-    if settings.samples < 1:
-        raise UserError(f"{settings.samples} draws", "give at least 1", "samples")
     runs = [*([settings.run] if settings.run else []), *settings.runs]
     if not runs:
         raise UserError("nothing to evaluate", "give run=RUN_DIR", "run")
