@@ -139,6 +139,7 @@ class FileSettings:
     train_size: Any = None
     validation_size: Any = None
     test_size: Any = None
+    settle: str | None = None  # labels of the settling test, relative to root
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class TwinSettings:
     train_size: Any = None
     validation_size: Any = None
     test_size: Any = None
+    settle: str | None = None  # labels of the settling test, relative to root
 
 
 def load_dataset(config: Mapping[str, Any]) -> LabelledSet:

@@ -32,6 +32,7 @@ class Context:
         crystal, phonons: how phonons are computed.
         track: progress bars.
         sigma_scale: of every sigma, as in the evaluation itself.
+        settle: labels of the settling test; None takes those of the data set.
     """
 
     run: RunDirectory
@@ -43,6 +44,7 @@ class Context:
     phonons: PhononSettings
     track: Tracker
     sigma_scale: float = 1.0
+    settle: Path | None = None
 
     @property
     def directory(self) -> Path:

@@ -22,10 +22,12 @@ from mlffx.evaluation.control_form import architecture, cutoff, linear, size
 from mlffx.evaluation.controls import Verdict, shuffled_differences
 from mlffx.evaluation.frozen import frozen_phonons
 from mlffx.evaluation.members import Members, fingerprint
+from mlffx.evaluation.settle_control import settle_control
 from mlffx.evaluation.uncertainty import over_members
 from mlffx.training.run_directory import write_atomically
 
 SHUFFLES = 4
+NOT_KEPT = ("settle",)  # costs nothing, and depends on labels of its own
 
 
 def shuffled(c: Context) -> Verdict:
@@ -60,6 +62,7 @@ CONTROLS: dict[str, Callable[[Context], Verdict]] = {
     "cutoff": cutoff,
     "architecture": architecture,
     "frozen": frozen,
+    "settle": settle_control,
 }
 
 
@@ -86,7 +89,7 @@ def run_controls(names: Sequence[str], context: Context) -> list[Verdict]:
     verdicts = []
     for name in names:
         path = context.directory / f"{name}.json"
-        verdict = _stored(path, key)
+        verdict = None if name in NOT_KEPT else _stored(path, key)
         if verdict is None:
             if context.track.enabled:
                 context.track.console.print(f"control: {name}")

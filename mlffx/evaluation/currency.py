@@ -14,6 +14,7 @@ from typing import Any
 import mlffx
 from mlffx.evaluation.control_runs import chosen
 from mlffx.evaluation.harmonic import PhononSettings
+from mlffx.evaluation.settle_control import settle_labels
 from mlffx.training.run_directory import RunDirectory, write_atomically
 
 FILE = "made_from.json"
@@ -23,13 +24,18 @@ APART = ("evaluation/study", "evaluation/templates/study", "sweeps", "active", "
 
 
 def ingredients(
-    run: Path | str, phonons: PhononSettings, reference: str, samples: int, sigma_scale: float
+    run: Path | str,
+    phonons: PhononSettings,
+    reference: str,
+    samples: int,
+    sigma_scale: float,
+    settle: Path | str | None = None,
 ) -> dict[str, Any]:
     """Everything the harmonic part of an evaluation depends on, as plain values with names for people.
 
     Checkpoints and code are told by hashes of their content, so that a copy of a run is as current as the run.
     """
-    directory = RunDirectory(run)
+    directory, labels = RunDirectory(run), settle_labels(run, settle)
     checkpoints = [directory.best, *sorted((directory.path / "members").glob("*/checkpoints/best.ckpt"))]
     found = {str(p.relative_to(directory.path)): file_hash(p) for p in checkpoints if p.is_file()}
     return _plain(
@@ -42,6 +48,7 @@ def ingredients(
             "reference": reference,
             "samples": samples,
             "sigma_scale": sigma_scale,
+            "settle": None if labels is None else file_hash(labels),
         }
     )
 

@@ -34,6 +34,7 @@ Keys:
   reference=auto|diamond|lih|none   measured values to compare with
   samples=16                        draws from the posterior of least-squares fits
   controls=none|all|[shuffled,forces,linear,size,frozen]   questions a referee asks, each with a verdict
+  settle=FILE                       forces and frozen phonons of the high level itself, to be held against the run
   force=true                        repeat what is there already; without it, only what has changed is evaluated again
   print=true                        show the composed configuration and stop
 
@@ -126,7 +127,9 @@ def evaluate_or_reuse(run: str, settings: EvaluateSettings, command: str) -> Non
 
     phonons = read_settings(PhononSettings, settings.phonons, "phonons")
     controls, directory = settings.controls or (), Path(run) / "evaluation"
-    now = currency.ingredients(run, phonons, settings.reference, settings.samples, settings.sigma_scale)
+    now = currency.ingredients(
+        run, phonons, settings.reference, settings.samples, settings.sigma_scale, settings.settle
+    )
     reason = currency.outdated(directory, now, controls, settings.dynamics)
     if reason is None and not settings.force:
         stored.show(stored.Run.read(run))
@@ -140,6 +143,7 @@ def evaluate_or_reuse(run: str, settings: EvaluateSettings, command: str) -> Non
         samples=settings.samples,
         sigma_scale=settings.sigma_scale,
         controls=controls,
+        settle=settings.settle,
         dynamics=settings.dynamics,
         progress=settings.progress,
         command=command,

@@ -20,7 +20,18 @@ from mlffx.evaluation.figures.energies import parity, residual_against_amplitude
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.harmonic import PhononSettings
 from mlffx.evaluation.members import Members
-from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, flatten, with_sigma, write_report
+from mlffx.evaluation.report import (
+    Page,
+    PageFigure,
+    PageFile,
+    PageTable,
+    Tile,
+    colours,
+    flatten,
+    with_sigma,
+    write_report,
+)
+from mlffx.evaluation.settle_control import report_table
 from mlffx.evaluation.spectra import LabelledPoint, save_spectra
 from mlffx.evaluation.stored import ISOTOPE, MEASURED, write_measured
 from mlffx.lattice.phonons import Phonons
@@ -132,6 +143,10 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
     if frozen.is_file() and any(v.name == "frozen" for v in e.verdicts):
         caption = "Energy along the optical eigenvectors at Γ; the line is what the force constants give."
         pages.append(PageFigure("Frozen phonons", caption, frozen, 437))
+    settled = e.directory / "controls" / "settle.png"
+    if settled.is_file() and any(v.name == "settle" and v.numbers for v in e.verdicts):
+        caption = "Predicted against true shifts of forces and of frozen phonons, both by the same finite differences."
+        pages.append(PageFigure("Settling test", caption, settled, 684))
     return pages
 
 
@@ -170,10 +185,18 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
         notes=_notes(e),
         figures=figures,
         files=[PageFile(e.directory / name) for name in ("comparison.csv", "phonons.json")],
+        tables=_tables(e),
         texts=[("config.yaml of the run", yaml.safe_dump(e.run.read_config(), sort_keys=False))],
         commands=_commands(e, command),
     )
     write_report(page, e.directory / "report.html")
+
+
+def _tables(e: Evaluation) -> list[PageTable]:
+    """Of the settling test, where it was made."""
+    found = [table for v in e.verdicts if v.name == "settle" and (table := report_table(v)) is not None]
+    caption = "True: finite differences of the labels, ± their noise. Predicted: the same differences of the potential."
+    return [PageTable("Against finite differences of the high level itself", caption, *table) for table in found]
 
 
 def _subtitle(e: Evaluation) -> str:

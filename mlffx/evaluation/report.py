@@ -71,6 +71,16 @@ class PageFile:
         return data_uri(self.path)
 
 
+@dataclass(frozen=True)
+class PageTable:
+    """A table of its own, its first column left-aligned, with a caption."""
+
+    title: str
+    caption: str
+    heads: list[str]
+    rows: list[list[str]]
+
+
 @dataclass
 class Page:
     """Everything on the page; lists may be empty.
@@ -90,6 +100,7 @@ class Page:
         low_name, model_name: column heads; low_name None for a direct potential.
         harmonic: measured values with the anharmonic shift removed, shown below the raw ones.
         hashes: (file, git blob id) of the labels.
+        tables: further tables, below that of the frequencies.
         notes: isotope, temperature, lattice constant, what is included, above the table.
         series: spectra to draw, with their colours; the first is the reference for the axis.
         measured: for the interactive dispersion.
@@ -121,6 +132,7 @@ class Page:
     figures: list[PageFigure] = field(default_factory=list)
     files: list[PageFile] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
+    tables: list[PageTable] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
 

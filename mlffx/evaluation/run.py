@@ -30,6 +30,7 @@ from mlffx.evaluation.harmonic import (
 from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.progress import Tracker, frequency_table, print_evaluation
+from mlffx.evaluation.settle_control import settle_labels
 from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.subject import (
     crystal_of,
@@ -122,6 +123,7 @@ def evaluate(
     samples: int = 16,
     sigma_scale: float = 1.0,
     controls: str | Sequence[str] = (),
+    settle: Path | str | None = None,
     dynamics: Mapping[str, Any] | None = None,
     verdicts: Sequence[Verdict] = (),
     progress: bool = True,
@@ -136,6 +138,7 @@ def evaluate(
         samples: draws from the posterior of potentials that were fitted in closed form.
         sigma_scale: recalibration of every sigma, as found on a twin (`mlffx.evaluation.calibration`).
         controls: to run first: `all`, or names of `control_runs.CONTROLS`.
+        settle: labels of the settling test, which is then made; None takes those of the data set, where it has any.
         dynamics: keys of conf/dynamics, for densities of states from molecular dynamics; nothing runs where None or
             `enabled: false`.
         verdicts: of anything else that goes into the report.
@@ -146,12 +149,14 @@ def evaluate(
         UserError: for a directory that is no run, unreadable checkpoints, a data set without a crystal.
     """
     wanted = chosen(controls)  # a misspelt name is told before the work starts
+    if found := settle_labels(run, settle):
+        wanted = [*wanted, *(["settle"] if "settle" not in wanted else [])]
     track, began = Tracker(progress), time.perf_counter()
     phonons = phonons or PhononSettings()
-    made_from = currency.ingredients(run, phonons, reference, samples, sigma_scale)
+    made_from = currency.ingredients(run, phonons, reference, samples, sigma_scale, settle)
     result = compute(run, phonons, reference, samples, track, sigma_scale)
     if wanted:
-        result.verdicts += run_controls(wanted, _context(result, track))
+        result.verdicts += run_controls(wanted, _context(result, track, found))
     if dynamics and dynamics.get("enabled", True):
         result.dynamics = _dynamics(result, dynamics, progress)
     result.verdicts += verdicts
@@ -244,9 +249,9 @@ def show(result: Evaluation, console: Console | None = None) -> None:
     print_evaluation(table, result.verdicts, result.warnings, result.directory / "report.html", console)
 
 
-def _context(e: Evaluation, track: Tracker) -> Context:
-    scale = e.protocol["sigma_scale"]
-    return Context(e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings, track, scale)
+def _context(e: Evaluation, track: Tracker, settle: Path | None) -> Context:
+    run = (e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings)
+    return Context(*run, track, e.protocol["sigma_scale"], settle)
 
 
 def _dynamics(e: Evaluation, config: Mapping[str, Any], progress: bool) -> DynamicsResult:

@@ -23,6 +23,7 @@ class EvaluateSettings:
     samples: int = 16
     sigma_scale: float = 1.0
     controls: Any = "none"
+    settle: str | None = None
     output: str | None = None
     force: bool = False
     progress: bool = True

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mlffx.errors import UserError
 from mlffx.evaluation.control_context import Context
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures import style
@@ -20,17 +21,14 @@ from mlffx.evaluation.settle import Comparison, Settlement, settle
 from mlffx.evaluation.settle_labels import read_settle
 from mlffx.evaluation.settle_verdict import MISSED, ROW, TITLE, verdict
 from mlffx.lattice.isotopes import masses_of
+from mlffx.training.run_directory import RunDirectory
 
 UNITS = {"force": (1e3, "meV/A"), "frequency": (1.0, "cm-1")}
 
 
-def settle_control(c: Context, given: str | None = None) -> Verdict:
-    """Forces and frozen phonons by finite differences of the high level, against the run.
-
-    Args:
-        given: file of labels; None takes that of the data set.
-    """
-    path = labels_file(given, c.settings.data)
+def settle_control(c: Context) -> Verdict:
+    """Forces and frozen phonons by finite differences of the high level, against the run."""
+    path = labels_file(c.settle, c.settings.data)
     if path is None:
         remedy = "no labelled finite displacements: give settle=FILE, or declare data.settle (docs/settle.md)"
         return Verdict("settle", TITLE, "inconclusive", remedy)
@@ -44,12 +42,26 @@ def settle_control(c: Context, given: str | None = None) -> Verdict:
     return verdict(found)
 
 
-def labels_file(given: str | None, data: Mapping[str, Any]) -> Path | None:
+def labels_file(given: Path | str | None, data: Mapping[str, Any]) -> Path | None:
     """`settle=FILE` of the command line, else `settle` of the data set, relative to its root."""
     if given:
         return Path(given)
     declared = data.get("settle")
     return None if declared is None else Path(str(data.get("root") or ".")) / str(declared)
+
+
+def settle_labels(run: Path | str, given: Path | str | None) -> Path | None:
+    """Labels of the settling test: those given, else those of the run's data set where they are there.
+
+    Raises:
+        UserError: for a file that was asked for and is not there.
+    """
+    if given is not None and not Path(given).is_file():
+        raise UserError(
+            "no such file", "python -m mlffx.evaluation.settle_structures makes the structures", f"settle={given}"
+        )
+    found = labels_file(given, RunDirectory(run).read_config().get("data", {}))
+    return found if found is not None and found.is_file() else None
 
 
 def training_displacements(c: Context) -> list[np.ndarray]:

@@ -15,8 +15,11 @@ from ase import Atoms
 from mlffx.data.crystal import Crystal
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
+from mlffx.evaluation.currency import ingredients, outdated
 from mlffx.evaluation.figures.settle import settle_figure
+from mlffx.evaluation.harmonic import PhononSettings
 from mlffx.evaluation.members import Members, gather
+from mlffx.evaluation.run import evaluate
 from mlffx.evaluation.settle import settle
 from mlffx.evaluation.settle_control import report_table, write_csv
 from mlffx.evaluation.settle_labels import SettleLabels, read_settle
@@ -24,6 +27,8 @@ from mlffx.evaluation.settle_structures import Plan, settle_structures
 from mlffx.evaluation.settle_verdict import verdict
 from mlffx.lattice import Phonons, autodiff, conventional_matrix, labelled_frequencies, masses_of
 from mlffx.potentials.batched import evaluate_atoms
+from mlffx.potentials.build import save_potential
+from mlffx.potentials.sum import SumPotential
 from mlffx.training.closed_form import fit_in_closed_form
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
@@ -213,3 +218,27 @@ def test_what_is_written(settings: TrainSettings, labels: SettleLabels, tmp_path
         "X TA",
         "X TO",
     ]
+
+
+def test_in_an_evaluation(settings: TrainSettings, task: Task, file: Path, tmp_path: Path) -> None:
+    """`settle=FILE` adds the verdict, the files, table and figure of the report; new labels make it outdated."""
+    run, exact = tmp_path / "run", twin_potentials(settings.data)
+    run.mkdir()
+    config = {"data": settings.data, "level": {"name": "high"}, "potential": {"kind": "delta"}, "model": settings.model}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    delta = SumPotential({"plus": exact["high"], "minus": exact["low"]})
+    save_potential(SumPotential({"base": exact["low"], "delta": delta}), run / "checkpoints" / "best.ckpt")
+    phonons = PhononSettings(supercell=1, mesh=9, pitch=8.0, points_per_segment=5, cross_check=False)
+    result = evaluate(run, phonons, settle=file, progress=False, reference="none")
+    (found,) = [v for v in result.verdicts if v.name == "settle"]
+    assert found.word == "fail", found.statement  # the sum of both levels is no difference
+    page = (run / "evaluation" / "report.html").read_text()
+    assert "Against finite differences of the high level itself" in page and "X TO, cm⁻¹" in page
+    assert (run / "evaluation" / "controls" / "settle.csv").is_file()
+    now = ingredients(run, phonons, "none", 16, 1.0, file)
+    assert outdated(run / "evaluation", now) is None
+    changed = tmp_path / "changed.xyz"
+    changed.write_text(file.read_text().replace("random 1", "random one"))
+    assert "settle" in str(outdated(run / "evaluation", ingredients(run, phonons, "none", 16, 1.0, changed)))
+    with pytest.raises(UserError, match="no such file"):
+        evaluate(run, phonons, settle=tmp_path / "absent.xyz", progress=False)
