@@ -29,6 +29,7 @@ from mlffx.data.levels import ENERGY_UNITS
 from mlffx.data.paper import FILES, LICENCE_NOTE, fetched_directory
 from mlffx.errors import UserError, nearest
 
+MOST_PROBLEMS = 20  # of calculations, printed
 TWIN_SUPERCELL = 4  # X and L are commensurate with it
 CONFIG_DIRECTORY = Path(__file__).resolve().parents[2] / "conf" / "data"
 
@@ -129,7 +130,8 @@ def run_collect(options: argparse.Namespace, console: Console) -> None:
         bad_frames=options.bad_frames,
     )
     found = collect(request, lambda files: track(files, "reading", console=console, disable=not console.is_terminal))
-    for line in [*found.problems, *found.notes]:
+    more = len(found.problems) - MOST_PROBLEMS
+    for line in [*found.problems[:MOST_PROBLEMS], *([f"... and {more} more"] if more > 0 else []), *found.notes]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     refuse_problems(found, request)
     config = declared(options.data, options.level, options.out, found.labels)

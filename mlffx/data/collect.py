@@ -6,7 +6,6 @@ structures (Cc4s, CP2K) find theirs by that name, and so do Hartree-Fock energie
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlffx.data import cc4s, cp2k
 from mlffx.data.levels import ENERGY_UNITS, LABELS, Level
 from mlffx.data.read import Frame, read_frames
+from mlffx.data.tree import find
 from mlffx.errors import UserError, nearest
 
 ENERGY_ONLY = ("cc4s", "cp2k")  # formats of outputs that have no structures
 POLICIES = ("refuse", "drop")
-_WILD = re.compile(r"[*?\[]")
 _SHOWN = 5  # names in a message
 
 
@@ -98,38 +97,6 @@ class Collected:
         partial = path.with_name(path.name + ".part")
         ase.io.write(partial, images, format="extxyz")
         partial.replace(path)
-
-
-def find(patterns: Sequence[str]) -> list[tuple[str, Path]]:
-    """Files and their names, in natural order (2 before 10).
-
-    The name is what the wildcards stand for, `01/cc` for `calc/01/cc/out` found by `calc/*/*/out`; of files given one
-    by one (as a shell does with unquoted wildcards) the parts of their paths that differ, of a single file its
-    directory's name.
-
-    Raises:
-        UserError: when a pattern finds nothing, or two files have one name.
-    """
-    found: list[tuple[str, Path]] = []
-    plain = [pattern for pattern in patterns if not _WILD.search(pattern)]
-    for pattern in patterns:
-        if pattern in plain:
-            continue
-        matches = [path for path in _glob(pattern) if path.is_file()]
-        if not matches:
-            raise UserError("no file is found", "check the pattern, and quote it", pattern)
-        expression = _expression(pattern)
-        for path in matches:
-            match = expression.fullmatch(str(path))
-            parts = [part for part in match.groups() if part] if match else [path.parent.name]
-            found.append(("/".join(part.strip("/") for part in parts), path))
-    found += _names_of([Path(p) for p in plain])
-    seen: dict[str, Path] = {}
-    for name, path in found:
-        if name in seen:
-            raise UserError(f"it has the same name '{name}' as {seen[name]}", "collect them one after the other", path)
-        seen[name] = path
-    return sorted(found, key=lambda item: _natural(item[0]))
 
 
 def collect(
@@ -244,7 +211,7 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
         )
     method = request.energy or request.level
     reference = _reference(request) if kind == "cc4s" else {}
-    structures = _structures(request.structures)
+    structures = _structures(request.structures, files)
     found = Collected(request.labels or ("energy",))
     left_out: dict[str, list[float]] = {}
     for name, path in progress(files):
@@ -264,10 +231,12 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
             problem = "it has no forces, which --labels asks for"
         if not problem and reference and name not in reference:
             problem = f"{request.reference} has no Hartree-Fock energy for it"
+        if not problem and name not in structures:
+            problem = f"{request.structures} has no structure of its name"
         if problem:
             found.problems.append(f"{path}:{line}: '{name}': {problem}")
             continue
-        atoms = _structure_of(name, path, structures, request.structures)
+        atoms = structures[name]
         if forces is not None and len(forces) != len(atoms):
             raise UserError(
                 f"it has {len(forces)} forces and its structure {len(atoms)} atoms", "check --structures", path
@@ -293,86 +262,41 @@ def _reference(request: Request) -> dict[str, float]:
         )
     if request.reference == "none":
         return {}
-    return {name: atoms.get_potential_energy() for name, atoms in _collected(Path(request.reference)).items()}
+    return {name: frame.energy for name, frame in _collected(Path(request.reference)).items()}
 
 
-def _structures(given: str) -> dict[str, Atoms]:
-    """Structures by name from a collected file; empty where the name is that of a file beside each output."""
+def _structures(given: str, files: list[tuple[str, Path]]) -> dict[str, Atoms]:
+    """Structures by name, of a collected file or of a file beside each output."""
     path = Path(given)
     if path.suffix not in (".xyz", ".extxyz"):
-        return {}
-    return _collected(path)
+        return {name: _structure_beside(output, given) for name, output in files}
+    found = {name: frame.atoms for name, frame in _collected(path).items()}
+    if not found.keys() & {name for name, _ in files}:
+        known, sought = (", ".join(f"'{name}'" for name in list(names)[:_SHOWN]) for names in (found, dict(files)))
+        raise UserError(f"its structures have the names {known}..., the outputs {sought}...", "check the pattern", path)
+    return found
 
 
-def _collected(path: Path) -> dict[str, Atoms]:
-    """Structures by name of a file that `Collected.write` wrote."""
+def _collected(path: Path) -> dict[str, Frame]:
+    """Frames by name of a file that `Collected.write` wrote."""
     if not path.is_file():
         raise UserError("no such file", "collect it first", path)
-    frames = read_frames(path, Level("collected", ("energy",)))  # its messages name lines
-    images = ase.io.read(path, index=":", format="extxyz")
-    assert isinstance(images, list)
-    for frame, image in zip(frames, images, strict=True):
-        if "name" not in image.info:
-            raise UserError(
-                "a structure has no name=", "write it with `python -m mlffx.data collect`", f"{path}:{frame.line}"
-            )
-    return {str(image.info["name"]): image for image in images}
+    frames = read_frames(path, Level("collected", ("energy",)))
+    for frame in frames:
+        if "name" not in frame.info:
+            remedy = "write it with `python -m mlffx.data collect`"
+            raise UserError("a structure has no name=", remedy, f"{path}:{frame.line}")
+    return {frame.info["name"]: frame for frame in frames}
 
 
-def _structure_of(name: str, path: Path, structures: dict[str, Atoms], given: str) -> Atoms:
-    if structures:
-        if name not in structures:
-            known = ", ".join(f"'{n}'" for n in list(structures)[:_SHOWN])
-            raise UserError(
-                f"no structure of {given} has the name '{name}' (it has {known}...)", "check the pattern", path
-            )
-        return structures[name]
+def _structure_beside(path: Path, given: str) -> Atoms:
+    """Structure of a file beside an output."""
     beside = path.parent / given
     if not beside.is_file():
-        raise UserError("no such file", f"the structure of '{name}' is looked for there (--structures)", beside)
+        raise UserError("no such file", f"the structure of {path} is looked for there (--structures)", beside)
     try:
         atoms = ase.io.read(beside)
     except Exception as error:  # ASE's readers raise what they like
         raise UserError(f"ASE cannot read it ({str(error).splitlines()[:1]})", "check --structures", beside) from error
     assert isinstance(atoms, Atoms)
     return atoms
-
-
-def _glob(pattern: str) -> list[Path]:
-    path = Path(pattern)
-    anchor = Path(path.anchor) if path.is_absolute() else Path()
-    relative = path.relative_to(anchor) if path.is_absolute() else path
-    return sorted(anchor.glob(str(relative)))
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    """Regular expression whose groups are what the wildcards stand for."""
-    out = ""
-    for token in re.findall(r"\*\*/?|\*|\?|\[[^\]]*\]|[^*?\[]+", str(pattern)):
-        if token.startswith("**"):
-            out += "(.*/)?" if token.endswith("/") else "(.*)"
-        elif token in "*?":
-            out += "([^/]*)" if token == "*" else "([^/])"
-        elif token.startswith("["):
-            out += "(" + token.replace("[!", "[^") + ")"
-        else:
-            out += re.escape(token)
-    return re.compile(re.sub(r"^(\\\./)+", "", out))
-
-
-def _names_of(paths: list[Path]) -> list[tuple[str, Path]]:
-    """Names of files given one by one: the parts of their paths that differ."""
-    for path in paths:
-        if not path.is_file():
-            raise UserError("no such file", "check the path", path)
-    if len(paths) < 2:
-        return [(path.absolute().parent.name, path) for path in paths]
-    parts = [path.parts for path in paths]
-    shortest = min(len(p) for p in parts)
-    head = next((i for i in range(shortest) if len({p[i] for p in parts}) > 1), 0)
-    tail = next((i for i in range(shortest) if len({p[-1 - i] for p in parts}) > 1), 0)
-    return [("/".join(p[head : len(p) - tail]), path) for p, path in zip(parts, paths, strict=True)]
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]

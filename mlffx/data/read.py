@@ -7,7 +7,7 @@ file, and because a message without a line number does not help in a file of 13 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Frame:
         forces: [n_atoms, 3], eV/A, only where the level declares forces.
         problem: why a label cannot be used, else "".
         undeclared_forces: the file has a column of forces that the level does not declare.
+        info: entries of its comment line as they are written; only of extended XYZ.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Frame:
     forces: np.ndarray | None = None
     problem: str = ""
     undeclared_forces: bool = False
+    info: dict[str, str] = field(default_factory=dict)
 
 
 def read_frames(path: Path, level: Level) -> list[Frame]:
@@ -146,7 +148,7 @@ def _parse_frame(index: int, start: int, comment: str, body: list[str], path: Pa
 
     forces_key = level.forces_key or ("forces" if "forces" in columns else "force")
     energy, problem = _energy(info, level.energy_key or "energy")
-    frame = Frame(index, start + 2, atoms, energy * level.energy_factor, problem=problem)
+    frame = Frame(index, start + 2, atoms, energy * level.energy_factor, problem=problem, info=info)
     if "forces" in level.labels and forces_key in columns:
         frame.forces = numbers(forces_key) * (level.energy_factor / level.length_factor)
     frame.undeclared_forces = "forces" not in level.labels and forces_key in columns

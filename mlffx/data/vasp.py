@@ -86,18 +86,18 @@ def _vasprun_steps(path: Path) -> list[Step]:
     initial: Atoms | None = None
     steps: list[Step] = []
     started = 0  # line of the ionic step that is being read, else 0
-    for line, event, element in _elements(path):
+    for line, event, element in elements(path):
         where = f"{path}:{line}"
         if event == "start":
             started = line if element.tag == "calculation" else started
         elif element.tag == "atominfo":
-            species = _species(element, where)
+            species = species_of(element, where)
         elif element.tag == "parameters":
             settings = {
                 str(i.get("name")): _number(i.text) for i in element.iter("i") if i.get("type") in (None, "int")
             }
         elif element.tag == "structure" and element.get("name") == "initialpos":
-            initial = _structure(element, species, where)
+            initial = structure_of(element, species, where)
         elif element.tag == "calculation":
             steps.append(_step(element, species, settings, started, path))
             started = 0
@@ -110,7 +110,7 @@ def _vasprun_steps(path: Path) -> list[Step]:
     return steps
 
 
-def _elements(path: Path) -> Iterator[tuple[int, str, ElementTree.Element]]:
+def elements(path: Path) -> Iterator[tuple[int, str, ElementTree.Element]]:
     """Starts and ends of elements with the line they are on; a truncated file just ends."""
     parser: Any = ElementTree.XMLPullParser(events=("start", "end"))
     line = 0
@@ -131,9 +131,9 @@ def _step(element: ElementTree.Element, species: list[str], settings: dict[str, 
     structure = element.find("structure")
     if structure is None:
         raise UserError("an ionic step has no structure", "copy the file again", where)
-    atoms = _structure(structure, species, where)
+    atoms = structure_of(structure, species, where)
     forces = element.find("varray[@name='forces']")
-    step = Step(line, atoms, forces=None if forces is None else _rows(forces, where))
+    step = Step(line, atoms, forces=None if forces is None else rows_of(forces, where))
     loop = element.findall("scstep/energy")
     total = _number(element.findtext("energy/i[@name='e_fr_energy']"))
     if not loop:
@@ -159,7 +159,8 @@ def _unconverged(trail: list[float], settings: dict[str, float]) -> str:
     return f"its electronic loop is not converged ({end})"
 
 
-def _species(element: ElementTree.Element, where: str) -> list[str]:
+def species_of(element: ElementTree.Element, where: str) -> list[str]:
+    """Symbols of all atoms from <atominfo>."""
     rows = element.findall("array[@name='atoms']/set/rc")
     species = [(row.findtext("c") or "").strip() for row in rows]
     for symbol in species:
@@ -168,17 +169,19 @@ def _species(element: ElementTree.Element, where: str) -> list[str]:
     return species
 
 
-def _structure(element: ElementTree.Element, species: list[str], where: str) -> Atoms:
+def structure_of(element: ElementTree.Element, species: list[str], where: str) -> Atoms:
+    """A <structure>."""
     cell, positions = element.find("crystal/varray[@name='basis']"), element.find("varray[@name='positions']")
     if cell is None or positions is None or not species:
         raise UserError("a structure without cell, positions or species", "copy the file again", where)
-    fractions = _rows(positions, where)
+    fractions = rows_of(positions, where)
     if len(fractions) != len(species):
         raise UserError(f"{len(fractions)} positions of {len(species)} atoms", "copy the file again", where)
-    return Atoms(species, cell=_rows(cell, where), scaled_positions=fractions, pbc=True)
+    return Atoms(species, cell=rows_of(cell, where), scaled_positions=fractions, pbc=True)
 
 
-def _rows(element: ElementTree.Element, where: str) -> np.ndarray:
+def rows_of(element: ElementTree.Element, where: str) -> np.ndarray:
+    """Rows of three numbers, [n, 3]."""
     try:
         return np.array([(row.text or "").split() for row in element], dtype=float).reshape(-1, 3)
     except ValueError:

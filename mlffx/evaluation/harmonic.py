@@ -16,7 +16,7 @@ from mlffx.evaluation.uncertainty import small_sample_factor
 from mlffx.lattice.branches import Branch, branches
 from mlffx.lattice.force_constants import ForceConstants, autodiff, conventional_matrix, finite_displacement
 from mlffx.lattice.isotopes import isotope_label, masses_of
-from mlffx.lattice.nac import Nac
+from mlffx.lattice.nac import Nac, check_choice
 from mlffx.lattice.paths import labelled_points
 from mlffx.lattice.phonons import Bands, Phonons
 from mlffx.potentials.base import Potential
@@ -35,7 +35,8 @@ class PhononSettings:
         supercell: conventional cells along each axis, n or [n1, n2, n3]; or a 3x3 matrix in primitive rows.
         symmetrise: project force constants onto every symmetry.
         cross_check: also by the other method, for the first member.
-        nac: non-analytical term of polar crystals: `none`, `reference` (tabulated) or `model` (its own charges).
+        nac: non-analytical term of polar crystals: `none`, `reference` (tabulated), `model` (its own charges), or a
+            file with Born charges (vasprun.xml, OUTCAR, BORN, phonopy_params.yaml).
         nac_method: `gonze` or `wang`.
         isotopes: element -> isotope (`{Li: 7Li, H: D}`); natural where not named.
         mesh: q-points along each axis for densities of states.
@@ -48,12 +49,15 @@ class PhononSettings:
     supercell: Sequence[Sequence[int]] | Sequence[int] | int = ((4, 0, 0), (0, 4, 0), (0, 0, 4))
     symmetrise: bool = True
     cross_check: bool = True
-    nac: Literal["none", "reference", "model"] = "none"
+    nac: str = "none"
     nac_method: Literal["gonze", "wang"] = "gonze"
     isotopes: dict[str, Any] = field(default_factory=dict)
     mesh: Sequence[int] | int = 31
     pitch: float = 2.0
     points_per_segment: int = 51
+
+    def __post_init__(self) -> None:
+        check_choice(self.nac)
 
     def matrix(self, crystal: Crystal) -> np.ndarray:
         """Supercell rows in primitive rows, [3, 3]."""

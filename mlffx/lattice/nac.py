@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,8 @@ def build_nac(
 
     Args:
         choice: `none`; `reference`, tabulated Z* and eps_inf of `material`; `model`, the Born charges of the
-            potential's own charges, whose dielectric constant is 1 (they are screened ones, Z*/sqrt(eps_inf)).
+            potential's own charges, whose dielectric constant is 1 (they are screened ones, Z*/sqrt(eps_inf)); or a
+            file, see `born_files.nac_of_file`.
         crystal: primitive cell.
         material: name of a reference table.
         potential: asked for its charges; with `reference`, compared with the table where it carries any.
@@ -102,8 +104,7 @@ def build_nac(
     Raises:
         UserError: for an unknown choice, a table without Born charges, or a potential without charges.
     """
-    if choice not in CHOICES:
-        raise UserError(f"unknown non-analytical term '{choice}'", nearest(choice, CHOICES), "phonons.nac")
+    check_choice(choice)
     if choice == "none":
         return None, []
     charged = potential is not None and bool(charged_terms(potential))
@@ -113,12 +114,29 @@ def build_nac(
         born, dielectric, violation = model_born_charges(potential, crystal)
         nac = Nac(born, dielectric, "charges of the potential, screening included (eps = 1)", method)
         return nac, [f"raw sum of the model's Born charges: {violation:.2e} e"] if violation > CONSISTENT else []
-    nac = reference_nac(crystal, material or "", method)
+    notes: list[str] = []
+    if choice == "reference":
+        nac = reference_nac(crystal, material or "", method)
+    else:
+        from mlffx.lattice.born_files import nac_of_file  # it makes Nac
+
+        nac, notes = nac_of_file(Path(choice), crystal, method)
     if potential is None or not charged:
-        return nac, []
+        return nac, notes
     model, _, _ = model_born_charges(potential, crystal)
     _, message = consistency(nac, np.einsum("iaa->i", model) / 3)
-    return nac, [message] if message else []
+    return nac, [*notes, message] if message else notes
+
+
+def check_choice(choice: str) -> None:
+    """That `phonons.nac` is one of CHOICES or a file that is there.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if choice not in CHOICES and not Path(choice).is_file():
+        kinds = [*CHOICES, "a file (vasprun.xml, OUTCAR, BORN, phonopy_params.yaml)"]
+        raise UserError(f"unknown non-analytical term '{choice}'", nearest(choice, kinds), "phonons.nac")
 
 
 def reference_nac(crystal: Crystal, material: str, method: str = "gonze") -> Nac:

@@ -15,8 +15,8 @@ from test_vasp_outputs import IonicStep, crystals
 from mlffx.compose import composed, plain
 from mlffx.data.__main__ import main
 from mlffx.data.cc4s import read_correlation
-from mlffx.data.collect import find
 from mlffx.data.dataset import load_dataset
+from mlffx.data.tree import find
 from mlffx.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "examples"))
@@ -120,6 +120,10 @@ def test_an_unconverged_dft_calculation(tree: Path, capsys: pytest.CaptureFixtur
     assert "calc/5/vasprun.xml:" in (err := capsys.readouterr().err) and "NELM = 2" in err and "2 of 12" in err
     assert run("calc/*/vasprun.xml", "--level", "dft", "--out", "dft.xyz", "--bad-frames", "drop") == 0
     assert len(read("dft.xyz", ":")) == N - 2
+    assert hartree_fock() == 0 and coupled_cluster("--reference", "hf.xyz") == 2
+    assert "'5': dft.xyz has no structure of its name" in capsys.readouterr().err
+    assert coupled_cluster("--reference", "hf.xyz", "--bad-frames", "drop") == 0
+    assert [image.info["name"] for image in read("cc.xyz", ":")][3:6] == [4, 7, 8]
 
 
 def test_correlation_needs_what_it_stands_on(tree: Path, capsys: pytest.CaptureFixture) -> None:
@@ -145,6 +149,14 @@ def test_structures_beside_the_outputs(tree: Path, capsys: pytest.CaptureFixture
     assert "calc/1/cc/POSCAR: no such file" in capsys.readouterr().err
 
 
+def test_names_keep_their_zeros(tree: Path) -> None:
+    for k in range(1, N + 1):
+        Path(f"calc/{k}").rename(f"calc/{k:03d}")
+    assert dft() == 0 and hartree_fock() == 0 and coupled_cluster("--reference", "hf.xyz") == 0
+    energies = [image.get_potential_energy() for image in read("cc.xyz", ":")]
+    np.testing.assert_allclose(energies, [ccsdt(k) for k in range(1, N + 1)], atol=1e-6)
+
+
 def test_names_that_do_not_meet(tree: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("calc/*/vasprun.xml", "--level", "dft", "--out", "dft.xyz") == 0
     assert (
@@ -153,7 +165,8 @@ def test_names_that_do_not_meet(tree: Path, capsys: pytest.CaptureFixture) -> No
         )
         == 2
     )
-    assert "no structure of dft.xyz has the name 'calc/1' (it has '1', '2'," in capsys.readouterr().err
+    told = "dft.xyz: its structures have the names '1', '2', '3', '4', '5'..., the outputs 'calc/1', 'calc/2',"
+    assert told in capsys.readouterr().err
 
 
 def test_molecular_dynamics_in_one_file(tmp_path: Path) -> None:
