@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlffx.dynamics.anharmonic import Anharmonicity, EffectiveHarmonic
+from mlffx.dynamics.convergence import LengthError, TimeStepError
+from mlffx.dynamics.labelled import LabelledShift, labelled_shifts
 from mlffx.dynamics.projection import ModeLine
 from mlffx.dynamics.settings import DynamicsConfig
 from mlffx.dynamics.spectrum import Spectrum, compare, moment, quantum_averages
@@ -37,6 +39,7 @@ class DynamicsResult:
         effective: force constants fitted along `full`, and the same with blocks left out, for errors.
         effective_fit: the fit they come from.
         sscha: temperature (K) -> self-consistent phonons.
+        time_steps, lengths: what the time step and the length of the run cost; empty where not asked for.
     """
 
     config: DynamicsConfig
@@ -53,6 +56,12 @@ class DynamicsResult:
     effective: ForceConstants | None = None
     effective_fit: EffectiveHarmonic | None = None
     sscha: dict[float, Sscha] = field(default_factory=dict)
+    time_steps: list[TimeStepError] = field(default_factory=list)
+    lengths: list[LengthError] = field(default_factory=list)
+
+    def shifts(self) -> list[LabelledShift]:
+        """What anharmonicity does to the named modes that fit the supercell."""
+        return labelled_shifts(self.modes, self.force_constants, dict(self.config.isotopes))
 
     def summary(self) -> dict[str, Any]:
         """Numbers for reports and tables, ready for JSON; units are in the keys."""
@@ -87,6 +96,12 @@ class DynamicsResult:
             },
             "sigma_a": {"total": [self.sigma_a.total, self.sigma_a.sigma], **self.sigma_a.elements},
             "modes": [{**asdict(line), "q": line.q.tolist()} for line in self.modes],
+            "labelled_shifts_cm1": [asdict(shift) for shift in self.shifts()],
+            "convergence": {
+                "time_step": [asdict(error) for error in self.time_steps],
+                "length": [asdict(error) for error in self.lengths],
+                "units": "fs, meV/atom; ps, cm-1",
+            },
             "effective_rms_force_eV_A": self.effective_fit.rms if self.effective_fit else None,
             "sscha": {
                 f"{t:g}K": {"free_energy_eV": s.free_energy, "free_energy_error_eV": s.free_energy_error}

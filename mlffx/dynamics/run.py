@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from mlffx.config import read_settings
 from mlffx.data.crystal import Crystal
 from mlffx.dynamics.anharmonic import EffectiveHarmonic, anharmonicity, effective_force_constants
+from mlffx.dynamics.convergence import TimeStepError, length_errors, time_step_errors
 from mlffx.dynamics.modes import commensurate_spectrum, mode_groups, normal_modes
 from mlffx.dynamics.production import fingerprint, finished, run_trajectory
 from mlffx.dynamics.projection import mode_lines, mode_spectrum
@@ -119,9 +121,34 @@ def run_dynamics(
         effective=_effective(constants, fit, config.temperature),
         effective_fit=fit,
         sscha=sscha,
+        time_steps=_time_steps(runs["full"], supercell, masses, schedule, config, out_dir),
+        lengths=length_errors(main, config.resolution_cm1, groups or None) if config.convergence else [],
     )
     result.save(out_dir)
     return result
+
+
+def _time_steps(
+    potential: Potential,
+    supercell: Atoms,
+    masses: np.ndarray,
+    schedule: Schedule,
+    config: DynamicsConfig,
+    folder: Path,
+) -> list[TimeStepError]:
+    """Short runs at twice, once and half the time step; from the file of an earlier call where they were the same."""
+    if not config.convergence:
+        return []
+    path = folder / "time_steps.json"
+    steps = [2 * schedule.time_step, schedule.time_step, 0.5 * schedule.time_step]
+    stamp = f"{fingerprint(potential, supercell, masses)} {steps} {config.temperature} {config.seed}"
+    if config.resume and path.is_file() and (stored := json.loads(path.read_text()))["stamp"] == stamp:
+        return [TimeStepError(**entry) for entry in stored["errors"]]
+    found = time_step_errors(potential, supercell, masses, steps, config.temperature, seed=config.seed)
+    partial = path.with_name("time_steps.json.part")
+    partial.write_text(json.dumps({"stamp": stamp, "errors": [asdict(error) for error in found]}))
+    partial.replace(path)
+    return found
 
 
 def _sscha(

@@ -45,6 +45,9 @@ class DynamicsConfig:
         n_bootstrap: repetitions for the errors.
         harmonic_md: also run the potential's own harmonic crystal with the same seeds.
         mode_lines: frequency and linewidth of every mode of the supercell.
+        convergence: also what the time step and the length of the run cost: short runs at twice and half the step, and
+            densities of states of the first parts of the production.
+        members: potentials of an ensemble that are run, where there is one (`evaluate.py`); their spread is reported.
         effective: force constants fitted to the trajectory.
         sscha_temperatures: K; quantum self-consistent phonons at each.
         sscha_snapshots, sscha_iterations: effort of each.
@@ -74,6 +77,8 @@ class DynamicsConfig:
     n_bootstrap: int = 200
     harmonic_md: bool = True
     mode_lines: bool = True
+    convergence: bool = True
+    members: int = 1
     effective: bool = True
     sscha_temperatures: Sequence[float] = ()
     sscha_snapshots: int = 100
@@ -92,8 +97,9 @@ class DynamicsConfig:
         for name in ("temperature", "production_ps", "resolution_cm1", "verlet_shift_cm1", "snapshot_step_fs", "skin"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{getattr(self, name):g} is not positive", where=f"dynamics.{name}")
-        if self.replicas < 1 or self.checkpoint_every < 1:
-            raise UserError("replicas and checkpoint_every are at least 1", where="dynamics")
+        for name in ("replicas", "checkpoint_every", "members"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{getattr(self, name)} is too few", "give 1 or more", f"dynamics.{name}")
         if self.time_step_fs is not None and not 0 < self.time_step_fs <= 5:
             raise UserError(
                 f"a time step of {self.time_step_fs:g} fs", "0.25 to 1 fs is usual", "dynamics.time_step_fs"
@@ -105,6 +111,9 @@ class DynamicsConfig:
             raise UserError(
                 f"unknown precision '{self.precision}'", nearest(self.precision, PRECISIONS), "dynamics.precision"
             )
+
+        sample = self.sample_step_fs or 1.0  # any: what a run can resolve hangs on its length alone
+        segment_length(self.resolution_cm1, sample, math.ceil(1000 * self.production_ps / sample))
 
     def matrix(self, crystal: Crystal) -> np.ndarray:
         """Supercell rows in primitive rows, [3, 3]."""

@@ -14,6 +14,7 @@ from mlffx.evaluation.members import Members, base_of, gather
 from mlffx.evaluation.progress import Tracker
 from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.uncertainty import Estimate, over_members
+from mlffx.lattice.nac import Nac
 from mlffx.potentials.base import Potential
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
@@ -33,6 +34,7 @@ class Context:
         track: progress bars.
         sigma_scale: of every sigma, as in the evaluation itself.
         settle: labels of the settling test; None takes those of the data set.
+        nac: non-analytical term of the evaluation, where there is one.
     """
 
     run: RunDirectory
@@ -45,6 +47,7 @@ class Context:
     track: Tracker
     sigma_scale: float = 1.0
     settle: Path | None = None
+    nac: Nac | None = None
 
     @property
     def directory(self) -> Path:

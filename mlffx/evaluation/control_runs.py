@@ -17,6 +17,7 @@ import numpy as np
 
 from mlffx.errors import UserError, nearest
 from mlffx.evaluation.control_context import Context, values, watched
+from mlffx.evaluation.control_convergence import convergence
 from mlffx.evaluation.control_forces import cheap_base_control, forces
 from mlffx.evaluation.control_form import architecture, cutoff, linear, size
 from mlffx.evaluation.controls import Verdict, shuffled_differences
@@ -62,6 +63,7 @@ CONTROLS: dict[str, Callable[[Context], Verdict]] = {
     "cutoff": cutoff,
     "architecture": architecture,
     "frozen": frozen,
+    "convergence": convergence,
     "settle": settle_control,
 }
 

@@ -13,8 +13,10 @@ import yaml
 from matplotlib.figure import Figure
 
 from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
+from mlffx.evaluation.control_convergence import FIGURE as CONVERGENCE
 from mlffx.evaluation.figures import style
-from mlffx.evaluation.figures.anharmonic import anharmonic_dos
+from mlffx.evaluation.figures.anharmonic import anharmonic_dos, anharmonic_shifts
+from mlffx.evaluation.figures.convergence import dynamics_convergence
 from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.energies import parity, residual_against_amplitude
 from mlffx.evaluation.figures.shifts import mode_shifts
@@ -103,6 +105,7 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
         "verdicts": [asdict(v) for v in e.verdicts],
         "warnings": e.warnings,
         "dynamics": None if e.dynamics is None else e.dynamics.summary(),
+        "anharmonic_shift_cm1": [asdict(shift) for shift in e.anharmonic_shifts],
         "protocol": e.protocol,
     }
     return _plain(content)
@@ -139,10 +142,22 @@ def write_figures(e: Evaluation) -> list[PageFigure]:
             _dynamics_caption(e),
             anharmonic_dos(e.dynamics),
         )
+        if e.anharmonic_shifts:
+            figure = anharmonic_shifts(e.anharmonic_shifts)
+            add("anharmonic_shifts", "Anharmonic shift per mode", _shift_caption(e), figure)
+        if e.dynamics.time_steps and e.dynamics.lengths:
+            used = e.dynamics.schedule.time_step
+            caption = "Energy conservation of short runs, and the density of states of the first parts of the run."
+            figure = dynamics_convergence(e.dynamics.time_steps, e.dynamics.lengths, used)
+            add("dynamics_convergence", "Convergence of the dynamics", caption, figure)
     frozen = e.directory / "controls" / "frozen_phonons.png"
     if frozen.is_file() and any(v.name == "frozen" for v in e.verdicts):
         caption = "Energy along the optical eigenvectors at Γ; the line is what the force constants give."
         pages.append(PageFigure("Frozen phonons", caption, frozen, 437))
+    converged = e.directory / "controls" / f"{CONVERGENCE}.png"
+    if converged.is_file() and any(v.name == "convergence" for v in e.verdicts):
+        caption = "Largest deviation from the limit: automatic differentiation, the largest supercell, the finest mesh."
+        pages.append(PageFigure("Convergence of the phonons", caption, converged, 770))
     settled = e.directory / "controls" / "settle.png"
     if settled.is_file() and any(v.name == "settle" and v.numbers for v in e.verdicts):
         caption = "Predicted against true shifts of forces and of frozen phonons, both by the same finite differences."
@@ -158,6 +173,16 @@ def _dynamics_caption(e: Evaluation) -> str:
         f"{e.dynamics.config.replicas} replicas, {e.dynamics.config.production_ps:g} ps each, time step "
         f"{schedule.time_step:.2f} fs, {e.dynamics.config.temperature:g} K, classical nuclei. Share of the "
         f"forces that is anharmonic: {a.total:.3f} ± {a.sigma:.3f}. All numbers are in dynamics/dynamics.json."
+    )
+
+
+def _shift_caption(e: Evaluation) -> str:
+    assert e.dynamics is not None
+    runs = len(e.dynamics_members)
+    spread = "error of a finite run" if runs == 1 else f"error of finite runs and spread of {runs} members"
+    return (
+        f"Line in molecular dynamics at {e.dynamics.config.temperature:g} K minus the phonon of the same potential in "
+        f"the same supercell; bars: {spread}. Classical nuclei: zero-point motion would shift stiff modes further."
     )
 
 
@@ -233,6 +258,10 @@ def _tiles(e: Evaluation) -> list[Tile]:
     for m in e.experiment.harmonic:
         if m.label == label:
             tiles.append(Tile("experiment, harmonic", with_sigma(m.cm1, m.sigma_cm1), "anharmonic shift removed"))
+    shifted = [s for s in e.anharmonic_shifts if (s.label, s.branch) == (label, point.branches[i])]
+    if shifted and e.dynamics is not None:
+        value = f"{shifted[0].shift:+.1f} ± {shifted[0].sigma:.1f}"
+        tiles.append(Tile("anharmonic shift", value, f"{e.dynamics.config.temperature:g} K, classical dynamics"))
     if e.residuals.held_out.any():
         what = "difference" if e.low_level is not None else "energy"
         tiles.append(Tile("held-out error", f"{e.residuals.mae(True):.3f}", f"meV/atom, {what}"))

@@ -10,9 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
+from mlffx.dynamics.labelled import LabelledShift
 from mlffx.dynamics.result import DynamicsResult
-from mlffx.dynamics.run import run_dynamics
 from mlffx.evaluation import currency, outputs
+from mlffx.evaluation.anharmonic import mean_shifts, run_members
+from mlffx.evaluation.anharmonic import wanted as wanted_dynamics
 from mlffx.evaluation.comparison import Measured, Row, Score, compare, score_groups, unmatched
 from mlffx.evaluation.control_context import Context
 from mlffx.evaluation.control_form import model_form
@@ -72,7 +74,7 @@ class Evaluation:
         experiment: measured values, placed on the path.
         residuals: of the energies.
         protocol: everything the numbers depend on.
-        dynamics: of the first member, where it was asked for.
+        dynamics: of the first member, where it was asked for; dynamics_members of all that were run.
         verdicts: of controls.
         warnings: what must not be overlooked.
     """
@@ -94,6 +96,7 @@ class Evaluation:
     residuals: EnergyResiduals
     protocol: dict[str, Any]
     dynamics: DynamicsResult | None = None
+    dynamics_members: list[DynamicsResult] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -109,6 +112,11 @@ class Evaluation:
     def model_form(self) -> dict[str, dict[str, float]]:
         """Spread over the forms of the model that controls have tried, label -> branch -> cm-1; empty without any."""
         return model_form(self.model, self.verdicts)
+
+    @property
+    def anharmonic_shifts(self) -> list[LabelledShift]:
+        """Lines in molecular dynamics against the phonons of the same potential; empty without dynamics."""
+        return mean_shifts(self.dynamics_members) if self.dynamics_members else []
 
     @property
     def title(self) -> str:
@@ -148,7 +156,7 @@ def evaluate(
     Raises:
         UserError: for a directory that is no run, unreadable checkpoints, a data set without a crystal.
     """
-    wanted = chosen(controls)  # a misspelt name is told before the work starts
+    wanted, motion = chosen(controls), wanted_dynamics(dynamics)  # mistakes are told before the work starts
     if found := settle_labels(run, settle):
         wanted = [*wanted, *(["settle"] if "settle" not in wanted else [])]
     track, began = Tracker(progress), time.perf_counter()
@@ -157,8 +165,12 @@ def evaluate(
     result = compute(run, phonons, reference, samples, track, sigma_scale)
     if wanted:
         result.verdicts += run_controls(wanted, _context(result, track, found))
-    if dynamics and dynamics.get("enabled", True):
-        result.dynamics = _dynamics(result, dynamics, progress)
+    if motion is not None:
+        own = replace(motion, progress=progress, isotopes=motion.isotopes or dict(phonons.isotopes))
+        result.dynamics_members = run_members(
+            result.members, result.phonons.crystal, own, result.directory / "dynamics"
+        )
+        result.dynamics = result.dynamics_members[0]
     result.verdicts += verdicts
     write(result, command)
     currency.stamp(result.directory, made_from, wanted, dynamics or {}, time.perf_counter() - began)
@@ -251,13 +263,7 @@ def show(result: Evaluation, console: Console | None = None) -> None:
 
 def _context(e: Evaluation, track: Tracker, settle: Path | None) -> Context:
     run = (e.run, e.settings, e.task, e.members, e.model, e.phonons.crystal, e.phonon_settings)
-    return Context(*run, track, e.protocol["sigma_scale"], settle)
-
-
-def _dynamics(e: Evaluation, config: Mapping[str, Any], progress: bool) -> DynamicsResult:
-    """Molecular dynamics of the first member; finished trajectories are read, not repeated."""
-    settings = {"isotopes": dict(e.phonon_settings.isotopes), "progress": progress} | dict(config)
-    return run_dynamics(e.members.fitted[0], e.phonons.crystal, settings, e.directory / "dynamics")
+    return Context(*run, track, e.protocol["sigma_scale"], settle, e.phonons.nac)
 
 
 def _judge(e: Evaluation, measured: Sequence[Measured], differs: float | None) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from mlffx.compose import composed, plain
 from mlffx.config import read_settings
-from mlffx.errors import UserError
+from mlffx.errors import UserError, nearest
+from mlffx.references.tables import materials
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UserError(f"{self.samples} draws", "give at least 1", "samples")
+        if self.reference not in (*materials(), "auto", "none"):
+            choices = [*materials(), "auto", "none"]
+            raise UserError(
+                f"no reference values for '{self.reference}'", nearest(self.reference, choices), "reference"
+            )
         if self.sigma_scale <= 0:
             raise UserError(f"{self.sigma_scale:g} is not positive", "1 gives the bare spread", "sigma_scale")
 

@@ -16,7 +16,10 @@ from mlffx.dynamics.run import run_dynamics
 from mlffx.dynamics.settings import Cost, DynamicsConfig
 from mlffx.dynamics.spectrum import area
 from mlffx.errors import UserError
+from mlffx.lattice.branches import labelled_frequencies
 from mlffx.lattice.force_constants import finite_displacement
+from mlffx.lattice.paths import labelled_points
+from mlffx.lattice.phonons import Phonons
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 SETTINGS = {
@@ -57,6 +60,28 @@ def test_everything_is_there_and_counts_states_per_primitive_cell(study):
     arrays = np.load(folder / "dynamics.npz")
     assert arrays["full/Al"].shape == arrays["grid_cm1"].shape == arrays["difference/total_sigma"].shape
     assert result.effective is not None and result.effective.values.shape == result.force_constants.values.shape
+
+
+def test_time_step_and_length_are_judged(study):
+    _, folder = study
+    stored = json.loads((folder / "dynamics.json").read_text())["convergence"]
+    steps = [entry["time_step"] for entry in stored["time_step"]]
+    assert steps == [6.0, 3.0, 1.5]
+    fluctuations = [entry["fluctuation"] for entry in stored["time_step"]]
+    assert fluctuations[0] > fluctuations[1] > fluctuations[2]
+    assert stored["length"][-1]["production"] == pytest.approx(1.8, rel=0.02)
+    assert stored["length"][-1]["distance"] == 0
+
+
+def test_named_modes_are_found_among_the_lines(study):
+    """The crystal has one atom a cell: three acoustic branches, none at GAMMA; the frequencies are its phonons."""
+    result, _ = study
+    shifts = result.shifts()
+    assert {s.label for s in shifts} == {"X", "L"} & set(labelled_points(result.force_constants.crystal))
+    named = labelled_frequencies(Phonons(result.force_constants))
+    for s in shifts:
+        assert s.harmonic == pytest.approx(named[s.label][s.branch], abs=0.6)
+        assert abs(s.shift) < 0.3 * s.harmonic and s.sigma > 0
 
 
 def test_harmonic_and_full_dynamics_share_their_noise(study):
@@ -118,6 +143,7 @@ def test_settings_that_cannot_work_are_refused_before_any_step(bonds, tmp_path):
         "unknown precision": {"precision": "half"},
         "a time step of 9 fs": {"time_step_fs": 9},
         "would take about": {"max_hours": 0},
+        "dynamics.members: 0 is too few": {"members": 0},
     }
     for message, change in cases.items():
         with pytest.raises(UserError, match=message):

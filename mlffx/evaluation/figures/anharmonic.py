@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
+from mlffx.dynamics.labelled import LabelledShift
 from mlffx.dynamics.result import DynamicsResult
 from mlffx.evaluation.figures.style import (
     BLACK,
     BLUE,
+    CYCLE,
     DASHES,
     GREY,
     VERMILION,
+    greek,
     legend_below,
     new_figure,
     quiet_grid,
     styled,
 )
+
+
+def anharmonic_shifts(shifts: Sequence[LabelledShift]) -> Figure:
+    """Shift of every named mode with its error, modes of one point beside each other."""
+    with styled():
+        figure = new_figure(max(3.4, 0.42 * len(shifts) + 1.0), 3.0)
+        axes = figure.subplots()
+        axes.axhline(0, color=BLACK, linewidth=0.8)
+        labels = list(dict.fromkeys(s.label for s in shifts))
+        for i, label in enumerate(labels):
+            mine = [(k, s) for k, s in enumerate(shifts) if s.label == label]
+            axes.errorbar(
+                [k for k, _ in mine],
+                [s.shift for _, s in mine],
+                [s.sigma for _, s in mine],
+                fmt="osD^v"[i % 5],
+                color=CYCLE[i % len(CYCLE)],
+                capsize=2.5,
+                markersize=4.5,
+            )
+        names = [f"{greek(s.label)} {s.branch.replace('_', ' ')}\n{s.harmonic:.0f}" for s in shifts]
+        axes.set_xticks(range(len(shifts)), names, fontsize=7)
+        axes.set_xlim(-0.6, len(shifts) - 0.4)
+        axes.set_xlabel("mode, harmonic frequency (cm$^{-1}$)")
+        axes.set_ylabel("anharmonic shift (cm$^{-1}$)")
+        quiet_grid(axes)
+    return figure
 
 
 def anharmonic_dos(result: DynamicsResult) -> Figure:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from mlffx.dynamics.convergence import LengthError, TimeStepError
 from mlffx.evaluation.figures.style import (
@@ -76,8 +77,8 @@ def _deviations(axes: Axes, study: Convergence) -> None:
         )
     if study.setting == "displacement":
         axes.set_xscale("log")
-    else:
-        axes.set_xticks(x)
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(x, [f"{value:g}" for value in x])
 
 
 def dynamics_convergence(steps: Sequence[TimeStepError], lengths: Sequence[LengthError], used: float) -> Figure:
@@ -113,11 +114,11 @@ def dynamics_convergence(steps: Sequence[TimeStepError], lengths: Sequence[Lengt
             fmt="o-",
             capsize=2.5,
             color=CYCLE[2],
-            label="mean frequency, against the whole run",
+            label="mean frequency",
         )
         right.axhline(0, color=BLACK, linewidth=0.8)
         right.set_xlabel("production of each replica (ps)")
-        right.set_ylabel("deviation (cm$^{-1}$)")
+        right.set_ylabel("against the whole run (cm$^{-1}$)")
         for axes in (left, right):
             quiet_grid(axes)
         legend_below(figure, [left, right])
