@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,6 +29,7 @@ from mlffx.evaluation.study.run import study
 from mlffx.evaluation.study.settings import PresetSettings
 from mlffx.training.train import cached_run
 
+BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 QUICK = ["phonons=quick", "phonons.mesh=5", "phonons.points_per_segment=7", "samples=4"]
 SMALL = [
     "data=diamond_twin",
@@ -155,6 +157,34 @@ def test_the_page_tells_everything_in_order_and_loads_nothing(done: tuple[Path, 
     assert [s["name"] for s in json.loads(data.group(1))["series"]] == ["low, direct", "high, delta"]
 
 
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_lives_in_a_browser(done: tuple[Path, Record], tmp_path: Path, width: int) -> None:
+    probe = """<script>
+      const seen = [];
+      window.addEventListener("error", e => seen.push(e.message));
+      window.addEventListener("load", () => {
+        document.querySelectorAll("details").forEach(d => { d.open = true; });
+        const charts = document.querySelectorAll("svg.chart"), box = charts[0].getBoundingClientRect();
+        charts[0].dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + 60, clientY: box.top + 60}));
+        const wide = document.documentElement.scrollWidth - window.innerWidth;
+        const said = document.querySelector(".readout").textContent;
+        document.title = JSON.stringify({charts: charts.length, wide, said, seen});
+      });
+    </script>"""
+    probed = tmp_path / "probed.html"
+    probed.write_text((done[0] / "report.html").read_text().replace("<style>", probe + "<style>", 1))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    command = [str(BROWSER), *flags, f"--window-size={width},900", f"--user-data-dir={tmp_path / 'browser'}"]
+    dom = subprocess.run([*command, probed.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    found = re.search(r"<title>(\{.*?\})</title>", dom, re.DOTALL)
+    assert found is not None, dom[:500]
+    state = json.loads(found.group(1).replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+    assert state["seen"] == [] and state["charts"] == 1
+    assert state["wide"] <= 0  # nothing sticks out at the side, unfolded or not
+    assert "cm⁻¹" in state["said"] and "q =" in state["said"]
+
+
 def test_numbers_of_the_page_are_those_of_the_runs(done: tuple[Path, Record]) -> None:
     plan = make_plan(PresetSettings.read(preset(done[0])))
     run = Run.read(next(e.path for e in plan.entries if e.name == "twin/delta/high"))
@@ -162,6 +192,7 @@ def test_numbers_of_the_page_are_those_of_the_runs(done: tuple[Path, Record]) ->
     assert mode is not None
     shown = f"{float(mode.mean):.1f} ± {float(mode.sigma):.1f}"
     assert shown in (done[0] / "report.html").read_text()
+    assert shown in (done[0] / "tables.md").read_text()
     lines = (done[0] / "summary.csv").read_text().splitlines()
     assert len([line for line in lines if ",GAMMA,LTO," in line]) == 3
 
@@ -169,7 +200,7 @@ def test_numbers_of_the_page_are_those_of_the_runs(done: tuple[Path, Record]) ->
 def test_the_command_line_takes_a_file_and_its_exit_status_tells_of_failures(
     done: tuple[Path, Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(preset(done[0])))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(preset(done[0]), sort_keys=False))
     with pytest.raises(SystemExit) as stopped:
         entry_point([f"preset={tmp_path / 'mine.yaml'}", "progress=false"])
     assert stopped.value.code == 1

@@ -21,6 +21,7 @@ from mlffx.evaluation.stored import Run
 from mlffx.evaluation.study.crystal import CrystalStory, level_name, tell
 from mlffx.evaluation.study.plan import Entry, LeftOut, Plan
 from mlffx.evaluation.study.record import Outcome, Record, span
+from mlffx.evaluation.study.tables import markdown
 from mlffx.training.run_directory import RunDirectory, environment
 
 SIGMA = (
@@ -76,7 +77,7 @@ class Failure:
 
 
 def write_study(plan: Plan, record: Record, command: str = "") -> Path:
-    """Write `OUTPUT/report.html`, `summary.csv` and the figures from what has been evaluated; returns the page."""
+    """Write `report.html`, `summary.csv`, `tables.md` and figures of what has been evaluated; returns the page."""
     output = plan.output
     output.mkdir(parents=True, exist_ok=True)
     runs = _read(plan, record)
@@ -87,6 +88,7 @@ def write_study(plan: Plan, record: Record, command: str = "") -> Path:
     ]
     if runs:
         write_summary(list(runs.values()), output / "summary.csv")
+        (output / "tables.md").write_text(markdown(stories), encoding="utf-8")
     view = _view(plan, record, runs, stories, command)
     templates = files("mlffx.evaluation") / "templates"
     text = {n: (templates / n).read_text(encoding="utf-8") for n in ("study.html.j2", "report.css", "report.js")}
@@ -121,7 +123,7 @@ def _view(
     return {
         "title": settings.title,
         "about": settings.about,
-        "subtitle": f"{len(runs)} of {len(plan.entries)} potentials, {len(stories)} crystals, "
+        "subtitle": f"{len(runs)} of {len(plan.entries)} potentials of {' and '.join(s.title for s in stories)}; "
         f"{span(worked)} of training and evaluation; {time.strftime('%Y-%m-%d')}.",
         "tiles": _tiles(stories),
         "training": [_training_line(e, runs[e.name]) for e in evaluated],
@@ -140,7 +142,11 @@ def _view(
             (name, o, span(o.seconds) if o.seconds is not None else "") for name, o in record.outcomes.items()
         ],
         "commands": _commands(plan, first, command),
-        "files": [PageFile(p) for p in (plan.output / "summary.csv", plan.output / "status.json") if p.is_file()],
+        "files": [
+            PageFile(p)
+            for p in (plan.output / name for name in ("summary.csv", "tables.md", "status.json"))
+            if p.is_file()
+        ],
     }
 
 
@@ -173,13 +179,15 @@ def _training_line(entry: Entry, run: Run) -> TrainingLine:
     low = run.phonons.get("low_level")
     frames = metrics.get("train_frames")
     what = "energies and forces" if forces is not None and low is None else "energies"
-    above = f" minus {entry.config['potential'].get('low') or entry.config['data']['low']}" if low else ""
+    if low is not None:
+        below = entry.config["potential"].get("low") or entry.config["data"]["low"]
+        what += f" of {level_name(entry.level)} minus {level_name(below)}"
     took = metrics.get("train_seconds")
     return TrainingLine(
         crystal=entry.crystal_settings.title,
         kind=entry.title,
         level=level_name(entry.level),
-        labels=f"{what} of {frames} structures{' (' + level_name(entry.level) + above.upper() + ')' if low else ''}",
+        labels=f"{what}, {frames} structures",
         error="" if error is None else f"{error:.3f}",
         forces="" if forces is None else f"{forces:.1f}",
         took="" if took is None else span(took),

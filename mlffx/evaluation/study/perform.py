@@ -36,8 +36,11 @@ def perform(plan: Plan, *, force: bool = False, progress: bool = True) -> Record
     """
     record = Record(plan.parts, plan.output / "status.json")
     earlier = record.earlier_seconds()
+    for part in plan.parts:
+        if done_before(part, force):
+            record.outcomes[part.name].estimate = 0.0
     console = Console(file=sys.stderr, soft_wrap=True)  # the one of now: parts write into their logs
-    console.print(f"{plan.settings.name}: {len(plan.entries)} runs, {_forecast(plan, force)}", highlight=False)
+    console.print(f"{plan.settings.name}: {len(plan.entries)} runs, {_forecast(record)}", highlight=False)
     for x in plan.left_out:
         console.print(f"  left out  {x.name}: {x.reason}", highlight=False)
     record.write()
@@ -148,15 +151,14 @@ def evaluate_entry(entry: Entry, controls: Any = (), dynamics: bool = False) -> 
     show(result)
 
 
-def _forecast(plan: Plan, force: bool) -> str:
+def _forecast(record: Record) -> str:
     """What is to be done and how long it will take."""
-    todo = [part for part in plan.parts if not done_before(part, force)]
-    if not todo:
-        return f"all {len(plan.parts)} parts done before"
-    seconds = sum(part.seconds for part in todo)
-    done = len(plan.parts) - len(todo)
+    estimates = [outcome.estimate for outcome in record.outcomes.values()]
+    done = estimates.count(0.0)
+    if done == len(estimates):
+        return f"all {done} parts done before"
     before = f", {done} done before" if done else ""
-    return f"{len(plan.parts)} parts{before}: about {span(seconds)} on two cores"
+    return f"{len(estimates)} parts{before}: about {span(sum(estimates))} on two cores"
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ document.querySelectorAll(".plot").forEach(function (plot) {
     const span = data.ticks[data.ticks.length - 1][0];
     const x = d => left + (d / span) * bandWidth;
     const y = f => top + (1 - (f - low) / (high - low)) * (height - top - bottom);
+    const inside = v => Math.min(height - bottom, Math.max(top, v));  // bars wider than the axis end at it
     const dx = v => left + bandWidth + gap + (v / (dosHigh * 1.08)) * dosWidth;
     plot.querySelectorAll("svg.chart").forEach(e => e.remove());
     const svg = add(plot, "svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, height: height, role: "img",
@@ -60,7 +61,7 @@ document.querySelectorAll(".plot").forEach(function (plot) {
     });
     add(svg, "text", { x: left + bandWidth + gap + dosWidth / 2, y: height - bottom + 18, "text-anchor": "middle" }, narrow ? "DOS" : "density of states");
     add(svg, "rect", { x: left + bandWidth + gap, y: top, width: dosWidth, height: height - top - bottom, fill: "none", stroke: "#b9c0c8" });
-    data.series.forEach((s, k) => { if (shown[k]) drawSeries(svg, s, x, y, dx); });
+    data.series.forEach((s, k) => { if (shown[k]) drawSeries(svg, s, x, y, dx, inside); });
     if (showMeasured) data.measured.forEach(m => m.places.forEach(d => {
       add(svg, "line", { x1: x(d), x2: x(d), y1: y(m.cm1 - m.sigma), y2: y(m.cm1 + m.sigma), stroke: "#000", "stroke-width": 1.4 });
       if (m.neutron) add(svg, "circle", { cx: x(d), cy: y(m.cm1), r: 3.6, fill: "#fff", stroke: "#000", "stroke-width": 1.3 });
@@ -73,7 +74,7 @@ document.querySelectorAll(".plot").forEach(function (plot) {
     svg.addEventListener("pointerleave", () => { mark.setAttribute("visibility", "hidden"); readout.innerHTML = hint; });
   }
 
-  function drawSeries(svg, s, x, y, dx) {
+  function drawSeries(svg, s, x, y, dx, inside) {
     const modes = s.mean[0].length;
     s.segments.forEach(([start, stop]) => {
       for (let m = 0; m < modes; m++) {
@@ -81,8 +82,8 @@ document.querySelectorAll(".plot").forEach(function (plot) {
         for (let i = start; i < stop; i++) {
           points.push(`${x(s.x[i]).toFixed(1)},${y(s.mean[i][m]).toFixed(1)}`);
           if (s.sigma && s.band) {
-            upper.push(`${x(s.x[i]).toFixed(1)},${y(s.mean[i][m] + s.sigma[i][m]).toFixed(1)}`);
-            lower.unshift(`${x(s.x[i]).toFixed(1)},${y(s.mean[i][m] - s.sigma[i][m]).toFixed(1)}`);
+            upper.push(`${x(s.x[i]).toFixed(1)},${inside(y(s.mean[i][m] + s.sigma[i][m])).toFixed(1)}`);
+            lower.unshift(`${x(s.x[i]).toFixed(1)},${inside(y(s.mean[i][m] - s.sigma[i][m])).toFixed(1)}`);
           }
         }
         if (upper.length) add(svg, "polygon", { points: upper.concat(lower).join(" "), fill: s.color, opacity: 0.25 });
