@@ -32,7 +32,7 @@ from mlffx.errors import UserError, nearest
 def load_paper(config: Mapping[str, Any]) -> LabelledSet:
     """The released labels of the paper (`kind: paper`), from `root` or wherever a copy is found."""
     levels = parse_levels(config.get("levels") or {})
-    low = _low_level(config, levels)
+    low = low_level(config, levels)
     needed = levels[low].file
     assert needed is not None
     reading = _reading(config, levels, low, find_root(config.get("root"), needed))
@@ -49,7 +49,7 @@ def load_paper(config: Mapping[str, Any]) -> LabelledSet:
 def load_files(config: Mapping[str, Any]) -> LabelledSet:
     """The user's own files (`kind: files`), relative to `root` or to the current directory."""
     levels = parse_levels(config.get("levels") or {})
-    low = _low_level(config, levels)
+    low = low_level(config, levels)
     root = Path(config.get("root") or ".")
     if not root.is_dir():
         raise UserError(f"no such directory '{root}'", "file names are relative to it", "data.root")
@@ -58,8 +58,12 @@ def load_files(config: Mapping[str, Any]) -> LabelledSet:
     return dataset
 
 
-def _low_level(config: Mapping[str, Any], levels: dict[str, Level]) -> str:
-    """The level that defines the structures: `low`, else the first with forces, else the first."""
+def low_level(config: Mapping[str, Any], levels: dict[str, Level]) -> str:
+    """The level that defines the structures: `low`, else the first with forces, else the first.
+
+    Raises:
+        UserError: when `low` is not declared, or a level has no file.
+    """
     low = config.get("low")
     if low is not None and low not in levels:
         raise UserError(f"no level '{low}' is declared", nearest(low, levels), "data.low")

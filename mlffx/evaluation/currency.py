@@ -45,6 +45,7 @@ def ingredients(
             "config.yaml": file_hash(directory.config) if directory.config.is_file() else None,
             "checkpoints": found,
             "phonons": asdict(phonons),
+            "nac": file_hash(Path(phonons.nac)) if Path(phonons.nac).is_file() else None,
             "reference": reference,
             "samples": samples,
             "sigma_scale": sigma_scale,

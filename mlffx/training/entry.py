@@ -8,8 +8,9 @@ from pathlib import Path
 import hydra
 import yaml
 
-from mlffx.compose import CONF, base_overrides, composed, opened, plain, show
+from mlffx.compose import CONF, base_overrides, composed, opened, plain
 from mlffx.errors import UserError, nearest
+from mlffx.provenance import help_text, naming_sources, show
 from mlffx.training.run_directory import RunDirectory
 
 FLAGS = (
@@ -38,7 +39,10 @@ def entry_point(arguments: list[str]) -> None:
         if resume not in (None, "null"):
             return _resume(Path(resume), [o for o in overrides if not o.startswith("resume=")])
         config = composed("train", overrides)  # mistakes are told here, in one line
-        return show(config) if config.get("print") else _run(plain(config), overrides)
+        return show(config, "train", overrides) if config.get("print") else _run(plain(config), overrides)
+    if flags[0] in ("-h", "--help"):
+        print(help_text("train"), end="")
+        return None
     if unknown := [f for f in flags if f.split("=")[0] not in FLAGS]:
         raise UserError(f"unknown option '{unknown[0]}'", nearest(unknown[0], FLAGS), "command line")
     if "-m" in flags or "--multirun" in flags:
@@ -57,7 +61,8 @@ def _shown(config: object) -> None:
 def _run(values: dict, overrides: list[str]) -> None:
     from mlffx.training.train import train
 
-    train(values, base_config(values, overrides))
+    with naming_sources("train", overrides):
+        train(values, base_config(values, overrides))
 
 
 def base_config(values: dict, overrides: list[str]) -> dict | None:
@@ -65,11 +70,19 @@ def base_config(values: dict, overrides: list[str]) -> dict | None:
     potential = values["potential"]
     if potential["kind"] != "delta" or potential.get("base", "train") != "train":
         return None
-    low = potential.get("low") or values["data"].get("low")
+    low = potential.get("low") or values["data"].get("low") or _low_level(values["data"])
     below = base_overrides(overrides, low, potential.get("base_overrides") or [])
     config = plain(composed("train", below))
     nested = base_config(config, below)
     return config if nested is None else config | {"base": nested}
+
+
+def _low_level(data: dict) -> str:
+    """Of files that do not name it."""
+    from mlffx.data.assemble import low_level
+    from mlffx.data.levels import parse_levels
+
+    return low_level(data, parse_levels(data.get("levels") or {}))
 
 
 def _resume(path: Path, others: list[str]) -> None:

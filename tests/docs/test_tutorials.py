@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("tutorial_*.md"))
-COPIED = ("mlffx", "conf", "train.py", "evaluate.py", "label.py", "data", "sweeps", "tests")
+COPIED = ("mlffx", "conf", "train.py", "evaluate.py", "label.py", "data", "sweeps", "tests", "docs/examples")
 SMALL = {
     "train.py": ["trainer.max_epochs=1", "trainer.progress=false", "trainer.workers=1"],
     "evaluate.py": [
