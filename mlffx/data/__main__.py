@@ -139,7 +139,8 @@ def run_collect(options: argparse.Namespace, console: Console) -> None:
     if options.data is not None:
         options.data.parent.mkdir(parents=True, exist_ok=True)
         options.data.write_text(written(config), encoding="utf-8")
-        load_dataset(config)  # what does not fit together is told now
+        for note in load_dataset(config).notes:  # what does not fit together is told now
+            console.print(str(note), markup=False, highlight=False, soft_wrap=True)
     dropped = f", {len(found.problems)} left out" if found.problems else ""
     console.print(
         f"{len(found.names)} structures with {' and '.join(found.labels)}{dropped}: {options.out}", highlight=False

@@ -16,6 +16,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlffx.data import cc4s, cp2k
+from mlffx.data.align import largest_distance
+from mlffx.data.checks import MATCH_TOLERANCE
 from mlffx.data.levels import ENERGY_UNITS, LABELS, Level
 from mlffx.data.read import Frame, read_frames
 from mlffx.data.tree import find
@@ -233,6 +235,8 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
             problem = f"{request.reference} has no Hartree-Fock energy for it"
         if not problem and name not in structures:
             problem = f"{request.structures} has no structure of its name"
+        if not problem and reference:
+            problem = _differs(structures[name], reference[name].atoms)
         if problem:
             found.problems.append(f"{path}:{line}: '{name}': {problem}")
             continue
@@ -241,7 +245,7 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
             raise UserError(
                 f"it has {len(forces)} forces and its structure {len(atoms)} atoms", "check --structures", path
             )
-        energy += reference.get(name, 0.0)
+        energy += reference[name].energy if reference else 0.0
         found.add(name, path, atoms, energy, forces if "forces" in found.labels else None)
     for correction, values in left_out.items():
         flag = correction.replace("_", "-")
@@ -252,8 +256,8 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
     return found
 
 
-def _reference(request: Request) -> dict[str, float]:
-    """Hartree-Fock energies by name."""
+def _reference(request: Request) -> dict[str, Frame]:
+    """Frames with Hartree-Fock energies by name."""
     if request.reference is None:
         raise UserError(
             "Cc4s writes correlation energies, which stand on Hartree-Fock energies",
@@ -262,7 +266,15 @@ def _reference(request: Request) -> dict[str, float]:
         )
     if request.reference == "none":
         return {}
-    return {name: frame.energy for name, frame in _collected(Path(request.reference)).items()}
+    return _collected(Path(request.reference))
+
+
+def _differs(structure: Atoms, other: Atoms) -> str:
+    """Why a structure and the one of its Hartree-Fock energy are not the same, else ""."""
+    if not np.array_equal(structure.numbers, other.numbers):
+        return f"its structure ({structure.symbols}) is not that of its Hartree-Fock energy ({other.symbols})"
+    gap = largest_distance(structure, other)
+    return "" if gap < MATCH_TOLERANCE else f"its structure is {gap:.3g} A off that of its Hartree-Fock energy"
 
 
 def _structures(given: str, files: list[tuple[str, Path]]) -> dict[str, Atoms]:

@@ -60,6 +60,8 @@ def read_frames(path: Path, level: Level) -> list[Frame]:
         frames = _read_extxyz(path, level)
     elif vasp.is_vasp(path, level.format):
         frames = _read_vasp(path, level)
+    elif level.format == "cc4s" or path.suffix in (".yaml", ".yml"):
+        raise UserError("Cc4s output has no structures", "join it to them: python -m mlffx.data collect --help", path)
     else:
         frames = _read_ase(path, level)
     if not frames:

@@ -149,6 +149,16 @@ def test_structures_beside_the_outputs(tree: Path, capsys: pytest.CaptureFixture
     assert "calc/1/cc/POSCAR: no such file" in capsys.readouterr().err
 
 
+def test_hartree_fock_of_another_structure(tree: Path, capsys: pytest.CaptureFixture) -> None:
+    atoms = crystals(4)[3]
+    atoms.positions[2, 0] += 0.05
+    write_outcar(Path("calc/4/hf/OUTCAR"), [IonicStep(atoms, hf(4), np.zeros((8, 3)))])
+    assert dft() == 0 and hartree_fock() == 0
+    assert "no frame of 'dft' has this geometry" in capsys.readouterr().out  # told when the set is put together
+    assert coupled_cluster("--reference", "hf.xyz") == 2
+    assert "'4': its structure is 0.0" in (err := capsys.readouterr().err) and "off that of its Hartree-Fock" in err
+
+
 def test_names_keep_their_zeros(tree: Path) -> None:
     for k in range(1, N + 1):
         Path(f"calc/{k}").rename(f"calc/{k:03d}")
@@ -260,6 +270,12 @@ def test_damaged_cc4s_files(tmp_path: Path, old: str, new: str, told: str) -> No
     path.write_text(text.replace(old, new))
     with pytest.raises(UserError, match=told):
         read_correlation(path, "ccsdt")
+
+
+def test_cc4s_output_is_no_level_of_its_own(tmp_path: Path) -> None:
+    write_cc4s(tmp_path / "cc4s.out.yaml", -1.0, -1.1, -0.1)
+    with pytest.raises(UserError, match=r"cc4s\.out\.yaml: Cc4s output has no structures; .*collect"):
+        load_dataset({"kind": "files", "root": str(tmp_path), "levels": {"ccsd": {"file": "cc4s.out.yaml"}}})
 
 
 def test_truncated_and_dry_cc4s_files(tmp_path: Path) -> None:
