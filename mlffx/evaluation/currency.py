@@ -28,7 +28,7 @@ def ingredients(
     phonons: PhononSettings,
     reference: str,
     samples: int,
-    sigma_scale: float,
+    sigma_scale: float | None,
     settle: Path | str | None = None,
 ) -> dict[str, Any]:
     """Everything the harmonic part of an evaluation depends on, as plain values with names for people.

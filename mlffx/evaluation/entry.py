@@ -33,7 +33,8 @@ Groups:
 Keys:
   reference=auto|diamond|lih|none   measured values to compare with
   samples=16                        draws from the posterior of least-squares fits
-  controls=none|all|[shuffled,forces,linear,size,frozen]   questions a referee asks, each with a verdict
+  controls=none|all|[...]           questions a referee asks, each with a verdict: shuffled, forces, cheap_base, linear,
+                                    size, cutoff, architecture, frozen, convergence (docs/evaluation.md)
   settle=FILE                       forces and frozen phonons of the high level itself, to be held against the run
   force=true                        repeat what is there already; without it, only what has changed is evaluated again
   print=true                        show the composed configuration and stop

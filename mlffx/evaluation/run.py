@@ -32,6 +32,7 @@ from mlffx.evaluation.harmonic import (
 from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.progress import Tracker, frequency_table, print_evaluation
+from mlffx.evaluation.recalibration import honest_scale
 from mlffx.evaluation.settle_control import settle_labels
 from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.subject import (
@@ -129,7 +130,7 @@ def evaluate(
     *,
     reference: str = "auto",
     samples: int = 16,
-    sigma_scale: float = 1.0,
+    sigma_scale: float | None = 1.0,
     controls: str | Sequence[str] = (),
     settle: Path | str | None = None,
     dynamics: Mapping[str, Any] | None = None,
@@ -144,7 +145,7 @@ def evaluate(
         phonons: how phonons are computed; the defaults suit cubic crystals.
         reference: table of measured values; `auto` takes that of the data set's name, `none` compares with nothing.
         samples: draws from the posterior of potentials that were fitted in closed form.
-        sigma_scale: recalibration of every sigma, as found on a twin (`mlffx.evaluation.calibration`).
+        sigma_scale: recalibration of every sigma; None takes what twins call for (`mlffx.evaluation.recalibration`).
         controls: to run first: `all`, or names of `control_runs.CONTROLS`.
         settle: labels of the settling test, which is then made; None takes those of the data set, where it has any.
         dynamics: keys of conf/dynamics, for densities of states from molecular dynamics; nothing runs where None or
@@ -183,11 +184,12 @@ def compute(
     reference: str,
     samples: int,
     track: Tracker,
-    sigma_scale: float = 1.0,
+    sigma_scale: float | None = 1.0,
 ) -> Evaluation:
     """All numbers of an evaluation; writes nothing."""
     directory = RunDirectory(run)
     settings = TrainSettings.read(directory.read_config())
+    sigma_scale = honest_scale(settings) if sigma_scale is None else sigma_scale
     members = gather(directory.path, samples, resampled=settings.resample == "bootstrap")
     task = prepare(settings)
     crystal = crystal_of(task, members)

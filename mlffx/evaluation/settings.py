@@ -22,7 +22,7 @@ class EvaluateSettings:
     runs: list[str] = field(default_factory=list)
     reference: str = "auto"
     samples: int = 16
-    sigma_scale: float = 1.0
+    sigma_scale: float | None = None
     controls: Any = "none"
     settle: str | None = None
     output: str | None = None
@@ -38,7 +38,7 @@ class EvaluateSettings:
             raise UserError(
                 f"no reference values for '{self.reference}'", nearest(self.reference, choices), "reference"
             )
-        if self.sigma_scale <= 0:
+        if self.sigma_scale is not None and self.sigma_scale <= 0:
             raise UserError(f"{self.sigma_scale:g} is not positive", "1 gives the bare spread", "sigma_scale")
 
     @classmethod
