@@ -3,7 +3,8 @@
 The noise of a difference is estimated without a potential. The difference is fitted, robustly, by some 44 smooth
 functions of the structure: sums over the pairs of each shell of powers of the change of distance, and sums over angles.
 What is left, residual / sqrt(1 - leverage), is taken as noise. It is an upper bound, because it contains what the
-functions cannot describe; where that matters, the colder half of the frames shows less of it.
+functions cannot describe. That grows with the displacements A, as A^2 or faster, and the noise does not: the floor is
+what var = floor^2 + b A^4 leaves at A = 0.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 from vesin import NeighborList
 
 from mlffx.data.crystal import Crystal
@@ -19,6 +21,8 @@ from mlffx.data.dataset import LabelledSet
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 N_SHELLS = 5
 HIGHEST_POWERS = (4, 3, 2, 2, 2)  # of the change of distance, by shell
+CLIP = 4.0  # robust standard deviations
+FLOOR_ITERATIONS = 20
 TUKEY = 4.685  # residuals beyond this many sigma count nothing (95 % efficiency for normal noise)
 
 
@@ -29,6 +33,7 @@ class NoiseEstimate:
     Attributes:
         sigma: robust standard deviation of the residuals, eV per cell.
         cold, hot: the same from the colder and from the hotter half of the frames.
+        floor: the part of sigma that does not grow with the displacements, eV per cell.
         residuals: residual / sqrt(1 - leverage), whose variance is that of the noise, [n_frames], eV per cell,
             NaN where there is no label.
         is_hot: [n_frames], frames of the hotter half.
@@ -38,6 +43,7 @@ class NoiseEstimate:
     sigma: float
     cold: float
     hot: float
+    floor: float
     is_hot: np.ndarray
     residuals: np.ndarray
     n_parameters: int
@@ -58,25 +64,49 @@ def rounding_step(energies: np.ndarray) -> float | None:
     return None
 
 
-def estimate_noise(dataset: LabelledSet, high: str, low: str) -> NoiseEstimate | None:
-    """Noise of E(high) - E(low); None without a crystal, or with fewer than twice as many labels as parameters."""
+def estimate_noise(dataset: LabelledSet, high: str, low: str | None) -> NoiseEstimate | None:
+    """Noise of E(high) - E(low), or of E(high) where low is None; None without a crystal, or with fewer than twice as
+    many labels as parameters."""
     if dataset.crystal is None or dataset.matches is None:
         return None
-    used = dataset.indices([high, low])
+    used = dataset.indices([name for name in (high, low) if name is not None])
     sizes = dataset.n_atoms[used]
     if len(used) == 0 or np.any(sizes != sizes[0]):
         return None
     design = smooth_functions(dataset, used)
     if len(used) < 2 * design.shape[1]:
         return None
-    scatter = robust_residuals(design, dataset.difference(high, low)[used])
+    energies = dataset.energies[high] if low is None else dataset.difference(high, low)
+    scatter = robust_residuals(design, energies[used])
     residuals = np.full(len(dataset), np.nan)
     residuals[used] = scatter
-    is_hot = dataset.amplitudes() > np.median(dataset.amplitudes()[used])
+    amplitudes = dataset.amplitudes()
+    is_hot = amplitudes > np.median(amplitudes[used])
     hot = is_hot[used]
+    floor = noise_floor(scatter, amplitudes[used])
     return NoiseEstimate(
-        _sigma(scatter), _sigma(scatter[~hot]), _sigma(scatter[hot]), is_hot, residuals, design.shape[1]
+        _sigma(scatter), _sigma(scatter[~hot]), _sigma(scatter[hot]), floor, is_hot, residuals, design.shape[1]
     )
+
+
+def noise_floor(scatter: np.ndarray, amplitudes: np.ndarray) -> float:
+    """Part of the standard deviation that does not grow with the amplitude: floor of var = floor^2 + b amplitude^4.
+
+    Args:
+        scatter: residuals, [n]; those beyond CLIP robust standard deviations count as if they lay there.
+        amplitudes: rms displacements, [n], A.
+    """
+    centred = scatter - np.median(scatter)
+    squares = np.minimum(centred**2, (CLIP * _sigma(scatter)) ** 2)
+    columns = np.column_stack([np.ones(len(squares)), (amplitudes / amplitudes.max()) ** 4])
+    weights = np.ones(len(squares))  # the scatter of a square is proportional to its mean
+    found = np.zeros(2)
+    for _ in range(FLOOR_ITERATIONS):
+        found, _ = nnls(columns * weights[:, None], squares * weights)
+        expected = columns @ found
+        weights = 1 / np.maximum(expected, 1e-3 * np.median(expected) + 1e-300)
+        weights /= weights.max()
+    return float(np.sqrt(found[0]))
 
 
 def smooth_functions(dataset: LabelledSet, frames: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
+from mlffx.evaluation import rungs
 from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
 from mlffx.evaluation.control_convergence import FIGURE as CONVERGENCE
 from mlffx.evaluation.figures import style
@@ -37,6 +38,7 @@ from mlffx.evaluation.settle_control import report_table
 from mlffx.evaluation.spectra import LabelledPoint, save_spectra
 from mlffx.evaluation.stored import ISOTOPE, MEASURED, write_measured
 from mlffx.lattice.phonons import Phonons
+from mlffx.training.label_noise import read_rungs
 from mlffx.training.run_directory import write_atomically
 
 if TYPE_CHECKING:
@@ -289,6 +291,7 @@ def _training(e: Evaluation) -> list[tuple[str, str]]:
     lines.append((f"held-out error, {what}", f"{e.residuals.mae(True):.3f} meV/atom (mean absolute, mean of members)"))
     if e.residuals.noise is not None:
         lines.append(("noise of the labels", f"{e.residuals.noise:.3f} meV/atom (estimated from the data alone)"))
+    lines += rungs.lines(read_rungs(e.run.path))
     forces = metrics.get("test_forces_mae_meV_per_A")
     if forces is not None:
         lines.append(("held-out error, forces", f"{forces:.1f} meV/Å (mean absolute)"))

@@ -33,6 +33,7 @@ from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.progress import Tracker, frequency_table, print_evaluation
 from mlffx.evaluation.recalibration import honest_scale
+from mlffx.evaluation.rungs import above_the_noise
 from mlffx.evaluation.settle_control import settle_labels
 from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.subject import (
@@ -49,6 +50,7 @@ from mlffx.lattice.force_constants import SYMMETRIC_SITES
 from mlffx.lattice.isotopes import masses_of
 from mlffx.lattice.nac import build_nac
 from mlffx.lattice.phonons import Phonons
+from mlffx.training.label_noise import read_rungs
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import Task, prepare
@@ -271,6 +273,8 @@ def _context(e: Evaluation, track: Tracker, settle: Path | None) -> Context:
 def _judge(e: Evaluation, measured: Sequence[Measured], differs: float | None) -> None:
     """Verdicts that cost nothing, and everything a reader must be warned of."""
     e.verdicts.append(residual_trend(e.residuals))
+    if (noise := above_the_noise(read_rungs(e.run.path))) is not None:
+        e.verdicts.append(noise)
     if e.truth is not None:
         e.verdicts.append(truth_recovered(e.model, e.truth))
     for mode in e.model.imaginary():

@@ -22,6 +22,7 @@ from mlffx.training.distributed import check_processes, surrounding_world, toget
 from mlffx.training.fine_tuning import refuse_start_without_network, start_hashes
 from mlffx.training.gradient import untrained
 from mlffx.training.interruption import orderly_end
+from mlffx.training.label_noise import FITS_NOISE, as_metrics, read_rungs, rungs_of
 from mlffx.training.locks import alone_with
 from mlffx.training.members import (
     fit_members_in_parallel,
@@ -78,7 +79,7 @@ def _train(config: Mapping[str, Any], base_config: Mapping[str, Any] | None, dir
         with telling_of_memory(settings):
             _announce(console, settings, task, run)
             _fit_members(config, settings, task, run, base)
-            metrics = _collect(settings, task, run)
+            metrics = _collect(settings, task, run, base_run)
         run.write_metrics(metrics | {"train_seconds": round(time.perf_counter() - began, 2)})
         run.set_status("finished")
     except BaseException as error:
@@ -142,12 +143,6 @@ def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {k: v for k, v in config.items() if k not in ("base", "run_dir", "cache_dir", "logger", "wandb")}
     settings = TrainSettings.read(own)
     own["base"] = nested and _decisive(nested)
-    kind, low = settings.potential.kind, settings.potential.low or settings.data.get("low")
-    if kind == "delta":  # what a trained base is made of is under `base`, however it was asked for
-        own["potential"] = {"kind": kind, "low": low, "base": settings.potential.base}
-    else:
-        own["potential"] = {"kind": kind}
-        own.pop("delta", None)
     own["model"] = settings.model if settings.start == StartSettings() else config["model"]
     own["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
     return own
@@ -175,16 +170,16 @@ def _fit_members(
         fit_members_in_turn(config, settings, task, waiting, directories, base)
 
 
-def _collect(settings: TrainSettings, task: Task, run: RunDirectory) -> dict[str, Any]:
-    """Mean of the members' held-out errors, and those of each."""
-    found = []
-    for directory in run.members(settings.ensemble):
-        potential = load_potential(directory.best).set_precision(torch.float64)
-        found.append(held_out_errors(potential, task, settings.level.name))
+def _collect(settings: TrainSettings, task: Task, run: RunDirectory, base_run: Path | None) -> dict[str, Any]:
+    """Mean of the members' held-out errors, those of each, and every rung of the ladder beside its label noise."""
+    directories = run.members(settings.ensemble)
+    potentials = [load_potential(d.best).set_precision(torch.float64) for d in directories]
+    found = [held_out_errors(potential, task, settings.level.name) for potential in potentials]
     keys = found[0].keys()
     metrics: dict[str, Any] = {k: float(np.mean([m[k] for m in found])) for k in keys}
     if settings.ensemble > 1:
         metrics["members"] = found
+    metrics |= as_metrics(rungs_of(settings, task, directories, potentials, base_run))
     return metrics | {"train_frames": len(task.split.train), "ensemble": settings.ensemble}
 
 
@@ -205,3 +200,7 @@ def _report(console: Console, metrics: Mapping[str, Any], run: RunDirectory) -> 
         if key.startswith("test_") and not key.endswith("frames"):
             table.add_row(key.removeprefix("test_"), f"{value:.3f}")
     console.print(table)
+    for rung in read_rungs(run.path):
+        console.print(rung.statement, highlight=False)
+        if rung.fits_noise:
+            console.print(f"[bold red]note[/]  {rung.name} fits the noise of its labels: {FITS_NOISE}", highlight=False)

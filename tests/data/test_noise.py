@@ -9,7 +9,7 @@ import pytest
 
 from mlffx.data.dataset import LabelledSet, load_dataset
 from mlffx.data.inspect import effective_temperature
-from mlffx.data.noise import estimate_noise, robust_residuals, rounding_step
+from mlffx.data.noise import estimate_noise, noise_floor, robust_residuals, rounding_step
 
 TWIN: dict[str, Any] = {
     "kind": "twin",
@@ -43,6 +43,18 @@ def test_noise_is_recovered(make: Any, sigma: float) -> None:
     assert found is not None
     assert found.sigma == pytest.approx(sigma, rel=0.3)
     assert found.cold == pytest.approx(sigma, rel=0.4)
+    assert found.floor == pytest.approx(sigma, rel=0.3)
+
+
+def test_the_floor_is_the_part_that_does_not_grow() -> None:
+    rng = np.random.default_rng(0)
+    amplitudes = np.linspace(0.02, 0.2, 400)
+    misfit = 4 * rng.normal(size=400) * (amplitudes / 0.2) ** 2
+    scatter = rng.normal(size=400) + misfit
+    assert noise_floor(scatter, amplitudes) == pytest.approx(1.0, rel=0.2)
+    assert noise_floor(misfit, amplitudes) < 0.1
+    assert noise_floor(rng.normal(size=400), amplitudes) == pytest.approx(1.0, rel=0.1)
+    assert noise_floor(np.zeros(5), amplitudes[:5]) == 0.0
 
 
 def test_smooth_differences_show_little_and_wrong_labels_stand_out(make: Any) -> None:
