@@ -1,7 +1,8 @@
 """Whether error bars hold what they promise: many repetitions on an analytic twin, whose true phonons are known.
 
-`python -m mlffx.evaluation.calibration RUN_DIR --repetitions 20` repeats the fit of a twin's run with other structures,
-label noise and seeds, and counts how often the truth lies within the error bars.
+`python -m mlffx.evaluation.calibration RUN_A RUN_B --repetitions 20` repeats the fits of runs on twins with other
+structures, label noise and seeds, and counts how often the truth lies within the error bars. The factor that makes
+those of the first honest is tried on the others. Interrupted, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -142,9 +143,9 @@ def _mode(found: Spectra, truth: Spectra, label: str, branch: str) -> tuple[floa
     return float(estimate.mean[k]), float(estimate.sigma[k])
 
 
-def table(result: Study) -> Table:
+def table(result: Study, title: str = "coverage of the error bars on the twin") -> Table:
     """Per mode: truth, mean error, scatter of the repetitions, mean sigma, coverage."""
-    out = Table(title="coverage of the error bars on the twin", title_justify="left")
+    out = Table(title=title, title_justify="left")
     for head in ("mode", "truth", "bias", "scatter", "sigma", "in 68 %", "in 90 %", "rms z", "factor"):
         out.add_column(head, justify="left" if head == "mode" else "right")
     for k, name in enumerate(result.modes):
@@ -164,25 +165,40 @@ def _cells(c: Calibration) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m mlffx.evaluation.calibration", description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="directory of a run on a twin")
+    parser.add_argument("runs", nargs="+", help="runs on twins: the first gives the factor, the others check it")
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--noise", type=float, help="eV per cell, of the labels of the level")
     parser.add_argument("--samples", type=int, default=16, help="posterior draws a fit")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="multiplies every sigma, as sigma_scale of evaluate.py"
-    )
     options = parser.parse_args(arguments)
-    folder = Path(options.run) / "evaluation"
-    store = folder / "calibration_repetitions.json"
-    result = study(options.run, options.repetitions, options.noise, options.samples, store).scaled(options.scale)
-    content = {"modes": result.modes, "truth_cm1": result.truth.tolist(), "noise_eV_per_cell": options.noise}
-    content |= {"frequencies_cm1": result.frequencies.tolist(), "sigmas_cm1": result.sigmas.tolist()}
-    content |= {"sigma_scale": options.scale, "overall": asdict(result.overall)}
-    write_atomically(folder / "calibration.json", json.dumps(content, indent=1))
-    style.save(coverage({f"sigma times {options.scale:g}": result.z}), folder / "coverage")
-    console = Console()
-    console.print(table(result))
-    console.print(f"written: {folder / 'calibration.json'}, coverage.pdf, coverage.png", highlight=False)
+    console, factor = Console(), 1.0
+    scores: dict[str, np.ndarray] = {}
+    for k, run in enumerate(options.runs):
+        folder = Path(run) / "evaluation"
+        store = folder / "calibration_repetitions.json"
+        found = study(run, options.repetitions, options.noise, options.samples, store)
+        content = {"modes": found.modes, "truth_cm1": found.truth.tolist(), "noise_eV_per_cell": options.noise}
+        content |= {"frequencies_cm1": found.frequencies.tolist(), "sigmas_cm1": found.sigmas.tolist()}
+        factor = round(found.overall.factor, 1) if k == 0 else factor
+        scaled = found.scaled(factor).overall
+        content |= {"overall": asdict(found.overall), "factor": factor, "with_factor": asdict(scaled)}
+        write_atomically(folder / "calibration.json", json.dumps(content, indent=1))
+        console.print(table(found, f"{run}: coverage of the error bars"))
+        console.print(f"sigma times {factor:g}: {_said(scaled)}", highlight=False)
+        name = Path(run).name
+        scores |= {f"{name}, bare": found.z, f"{name}, times {factor:g}": found.scaled(factor).z}
+    figure = Path(options.runs[0]) / "evaluation" / "coverage"
+    style.save(coverage(scores), figure)
+    console.print(f"written: calibration.json of each run, {figure}.pdf, .png", highlight=False)
+
+
+def _said(c: Calibration) -> str:
+    """Observed shares with the range they could have by chance."""
+    parts = [
+        f"{100 * share:.0f} % ({100 * c.interval[level][0]:.0f} to {100 * c.interval[level][1]:.0f}) in the "
+        f"{100 * level:.0f} % bar"
+        for level, share in c.coverage.items()
+    ]
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":
