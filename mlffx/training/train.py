@@ -143,6 +143,12 @@ def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {k: v for k, v in config.items() if k not in ("base", "run_dir", "cache_dir", "logger", "wandb")}
     settings = TrainSettings.read(own)
     own["base"] = nested and _decisive(nested)
+    kind, low = settings.potential.kind, settings.potential.low or settings.data.get("low")
+    if kind == "delta":  # what a trained base is made of is under `base`, however it was asked for
+        own["potential"] = {"kind": kind, "low": low, "base": settings.potential.base}
+    else:
+        own["potential"] = {"kind": kind}
+        own.pop("delta", None)
     own["model"] = settings.model if settings.start == StartSettings() else config["model"]
     own["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("progress", "workers", "threads")}
     return own
