@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -198,12 +199,29 @@ def show(config: DictConfig) -> None:
 
 
 def run_checked(main: Callable[[], Any]) -> None:
-    """Run an entry point; a UserError is one line and exit status 2, an interrupt says how to go on."""
+    """Run an entry point; the exit status tells what became of it.
+
+    | status | meaning |
+    |---|---|
+    | 0 | done |
+    | 2 | a mistake of the user's, told in one line |
+    | 130, 143, 138 | interrupted by SIGINT (Ctrl-C), SIGTERM, SIGUSR1; `resume=RUN_DIR` goes on |
+    | 1 | a mistake of ours, told in one line; MLFFX_TRACEBACK=1 shows where |
+    """
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; go on with resume=RUN_DIR", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        print(f"{error or 'interrupted'}; go on with resume=RUN_DIR", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_status", 130)) from None
+    except BrokenPipeError:  # what we print goes to `head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if os.environ.get("MLFFX_TRACEBACK"):
+            raise
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        remedy = "this is a bug of mlffx; MLFFX_TRACEBACK=1 shows where"
+        print(f"error: {line[:500]}; {remedy}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -87,9 +87,11 @@ def surrounding_world() -> World | None:
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
         from lightning_fabric.plugins.environments import SLURMEnvironment
 
-        slurm = SLURMEnvironment(auto_requeue=False)
-        size = int(os.environ["SLURM_STEP_NUM_TASKS"])
-        return World(slurm.global_rank(), slurm.local_rank(), size, slurm.main_address, slurm.main_port)
+        rank, local_rank, size = (int(os.environ[f"SLURM_{k}"]) for k in ("PROCID", "LOCALID", "STEP_NUM_TASKS"))
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
+        # Jobs that share a node must not share a port, nor the steps of a job.
+        port = 15000 + (int(os.environ.get("SLURM_JOB_ID", 0)) * 64 + int(os.environ.get("SLURM_STEP_ID", 0))) % 40000
+        return World(rank, local_rank, size, SLURMEnvironment.resolve_root_node_address(nodes), port)
     return None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import urllib.error
+import urllib.request
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +29,30 @@ def build_logger(settings: TrainSettings, directory: RunDirectory, member: int) 
     return TrainingRun(settings, directory, member)
 
 
+def patience(seconds: float) -> float:
+    """Longest wait for the server; MLFFX_WANDB_PATIENCE (seconds) shortens or lengthens all of them."""
+    return float(os.environ.get("MLFFX_WANDB_PATIENCE", seconds))
+
+
+def answer() -> None:
+    """Ask W&B's server for a sign of life.
+
+    Raises:
+        OSError: when it cannot be reached in time, or answers with an error of its own.
+    """
+    import wandb
+
+    url = wandb.Settings().base_url + "/healthz"
+    try:
+        urllib.request.urlopen(url, timeout=min(patience(INIT_SECONDS), INIT_SECONDS)).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code >= 500:  # anything else comes from a server that works
+            raise OSError(f"{url} answers with {error.code}") from None
+    except OSError as error:
+        raise OSError(f"{url} cannot be reached ({error})") from None
+
+
 class WandbRun:
     """A W&B run with its files in `folder/wandb`.
 
@@ -43,16 +69,21 @@ class WandbRun:
     def __init__(self, settings: WandbSettings, folder: Path, kind: str, **about: Any) -> None:
         self.settings, self.folder, self.kind, self.about = settings, folder, kind, about
         self.run: Any = None
+        self.online = settings.mode == "online"
         self._warned = False
-        for mode in dict.fromkeys([settings.mode, "offline"]):
-            self.attempt(self._start, mode)
-            if self.run is not None:
-                return
+        self.attempt(self._start, settings.mode)
+        if self.run is None and self.online:
+            self.online = False
+            self.attempt(self._start, "offline")
 
     def _start(self, mode: Any) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
+        if mode == "online":
+            answer()
+        elif self.settings.mode == "online":
+            wandb.teardown()  # of what has failed to go online: its service knows the run already
         s = self.settings
         self.run = wandb.init(
             project=s.project,
@@ -62,7 +93,10 @@ class WandbRun:
             dir=str(self.folder),
             reinit="create_new",
             settings=wandb.Settings(
-                init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, console="off", silent=True
+                init_timeout=patience(INIT_SECONDS),
+                finish_timeout=patience(FINISH_SECONDS),
+                console="off",
+                silent=True,
             ),
             **self.about,
         )
@@ -77,7 +111,13 @@ class WandbRun:
 
     def put_out(self, name: str, kind: str, files: Mapping[str, Path], **metadata: Any) -> None:
         """Log an artifact that this run made. Offline too: the files are sent from where they are."""
-        self.ask(lambda run: run.log_artifact(_artifact(name, kind, files, metadata)))
+
+        def log(run: Any) -> None:
+            if self.online:
+                answer()  # W&B would wait for its server here
+            run.log_artifact(_artifact(name, kind, files, metadata))
+
+        self.ask(log)
 
     def take_in(self, name: str, kind: str, files: Mapping[str, Path]) -> None:
         """Declare an artifact of another run as what this one begins with: same name and content, same version.
@@ -87,9 +127,10 @@ class WandbRun:
 
         def declare(run: Any) -> None:
             artifact = _artifact(name, kind, files, {})
-            if run.settings._offline:
+            if not self.online:
                 run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
             else:
+                answer()
                 run.use_artifact(artifact)
 
         self.ask(declare)
@@ -111,7 +152,8 @@ class WandbRun:
         except Exception as error:
             if not self._warned:
                 reason = " ".join(str(error).split())[:200]
-                warnings.warn(f"W&B: {type(error).__name__}: {reason}; metrics.csv has everything", stacklevel=3)
+                advice = "metrics.csv has everything, and `wandb sync` sends later what is in wandb/"
+                print(f"W&B: {type(error).__name__}: {reason}; {advice}", file=sys.stderr)
             self._warned = True
 
 

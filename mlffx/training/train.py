@@ -67,7 +67,8 @@ def _train(config: Mapping[str, Any], base_config: Mapping[str, Any] | None, dir
     settings = TrainSettings.read(config)
     check_processes(settings.trainer.devices, settings.trainer.num_nodes)
     task = prepare(settings)
-    rehearse(settings, task)
+    with telling_of_memory(settings):
+        rehearse(settings, task)
     run = RunDirectory(directory or settings.run_dir)
     refuse_mixing(run, config)
     console = Console(stderr=True)
