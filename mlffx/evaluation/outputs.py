@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from mlffx.evaluation import rungs
+from mlffx.evaluation import polar, rungs
 from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
 from mlffx.evaluation.control_convergence import FIGURE as CONVERGENCE
 from mlffx.evaluation.figures import style
@@ -22,7 +22,9 @@ from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.energies import parity, residual_against_amplitude
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.harmonic import PhononSettings
+from mlffx.evaluation.measured import masses_for
 from mlffx.evaluation.members import Members
+from mlffx.evaluation.moments import Moments
 from mlffx.evaluation.report import (
     Page,
     PageFigure,
@@ -38,6 +40,7 @@ from mlffx.evaluation.settle_control import report_table
 from mlffx.evaluation.spectra import LabelledPoint, save_spectra
 from mlffx.evaluation.stored import ISOTOPE, MEASURED, write_measured
 from mlffx.lattice.phonons import Phonons
+from mlffx.lattice.sensitivity import LoSensitivity
 from mlffx.training.label_noise import read_rungs
 from mlffx.training.run_directory import write_atomically
 
@@ -98,6 +101,8 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
         "exact_cm1": None if e.truth is None else frequencies_json(e.truth),
         "isotopes": {name: {"frequencies_cm1": frequencies_json(pair[0])} for name, pair in e.isotopes.items()},
         "model_form_cm1": e.model_form,
+        "lo_sensitivity_cm1": polar.as_json(_lo_sensitivity(e)),
+        "dos_moments": {k: {x: asdict(m) for x, m in v.items()} for k, v in _dos_moments(e).items()},
         "imaginary_modes": e.model.imaginary(),
         "harmonic_experiment": [
             {"label": m.label, "branch": m.branch, "cm1": m.cm1, "sigma": m.sigma_cm1, "source": m.source}
@@ -220,10 +225,22 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
 
 
 def _tables(e: Evaluation) -> list[PageTable]:
-    """Of the settling test, where it was made."""
+    """Of the settling test, where it was made; of LO in polar crystals, and of the densities of states."""
     found = [table for v in e.verdicts if v.name == "settle" and (table := report_table(v)) is not None]
     caption = "True: finite differences of the labels, ± their noise. Predicted: the same differences of the potential."
-    return [PageTable("Against finite differences of the high level itself", caption, *table) for table in found]
+    settled = [PageTable("Against finite differences of the high level itself", caption, *table) for table in found]
+    rests_on = polar.sensitivity_table(_lo_sensitivity(e), e.protocol["lattice_constant"])
+    return settled + rests_on + polar.moments_table(_dos_moments(e))
+
+
+def _lo_sensitivity(e: Evaluation) -> dict[str, LoSensitivity]:
+    return polar.sensitivities(e.phonons, {name: masses_for(name) for name in e.isotopes})
+
+
+def _dos_moments(e: Evaluation) -> dict[str, dict[str, Moments]]:
+    spectra = {e.model.isotope: e.model} | {name: pair[0] for name, pair in e.isotopes.items()}
+    isotopes = {e.model.isotope: e.phonon_settings.isotopes} | {name: masses_for(name) for name in e.isotopes}
+    return polar.dos_moments(spectra, e.phonons.crystal.numbers, isotopes)
 
 
 def _subtitle(e: Evaluation) -> str:

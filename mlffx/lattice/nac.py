@@ -8,7 +8,7 @@ Between Gamma and the zone boundary it is interpolated by Gonze and Lee, Phys. R
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ class Nac:
         dielectric: [3, 3].
         source: where the numbers come from.
         method: `gonze` or `wang`.
+        uncertainty: relative standard uncertainties of the Born charges and of the dielectric tensor, where stated.
     """
 
     born: np.ndarray
     dielectric: np.ndarray
     source: str
     method: str = "gonze"
+    uncertainty: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -60,7 +62,7 @@ class Nac:
 
     def neutral(self) -> Nac:
         """The same with the mean tensor subtracted, so that the sum rule holds."""
-        return Nac(self.born - self.born.mean(axis=0), self.dielectric, self.source, self.method)
+        return replace(self, born=self.born - self.born.mean(axis=0))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -153,7 +155,10 @@ def reference_nac(crystal: Crystal, material: str, method: str = "gonze") -> Nac
     z = next(iter(charges.values()))
     eps = dielectric[0]
     source = f"|Z*| {abs(z.value):g} +- {z.sigma:g} ({z.source}), eps_inf {eps.value:g} +- {eps.sigma:g} ({eps.source})"
-    return isotropic(crystal, {number: m.value for number, m in charges.items()}, eps.value, source, method)
+    found = isotropic(crystal, {number: m.value for number, m in charges.items()}, eps.value, source, method)
+    if z.sigma is None or eps.sigma is None:
+        return found
+    return replace(found, uncertainty=(abs(z.sigma / z.value), abs(eps.sigma / eps.value)))
 
 
 def plasma_frequency(
