@@ -168,7 +168,8 @@ def _draw(story: CrystalStory, shown: Mapping[str, Run], figures: Path, crystal:
         style.save(dispersion(others, None, measured, f"{story.title}: {isotope}"), figures / f"{crystal}_{isotope}")
         with_masses = [replace(r, spectra=r.isotopes[isotope]) for r in runs if isotope in r.isotopes]
         labelled = runs[0].experiment.labelled_for(isotope)
-        story.tables.insert(0, _across(with_masses, labelled, f"{isotope} against experiment", (), text))
+        table = _across(with_masses, labelled, f"{isotope} against experiment", (), text)
+        story.tables.insert(0, replace(table, open=True))
     dos = densities_of_states(spectra, story.title)
     caption = "Harmonic, by the tetrahedron method, per primitive cell; shaded: ± σ over members or draws."
     story.figures.append(_figure(dos, figures / f"{crystal}_dos", "Densities of states", caption))
@@ -204,8 +205,9 @@ def _splitting(entries: Sequence[Entry], runs: Mapping[str, Run]) -> TableOf | N
         ratio_sigma = 2 * (b / a) ** 2 * np.hypot(da / a, db / b)
         cells = [with_sigma(a, da), with_sigma(b, db), with_sigma(b - a, float(np.hypot(da, db)))]
         lines.append(["experiment", *cells, f"{(b / a) ** 2:.2f} ± {ratio_sigma:.2f}"])
-    nac = first.phonons["protocol"].get("nac")
-    note = f"cm⁻¹ at Γ. (LO/TO)² is ε₀/ε∞ (Lyddane, Sachs, Teller). Non-analytical term: {nac}."
+    nac = first.phonons["protocol"].get("nac") or {}
+    source = nac.get("source", "none") if isinstance(nac, Mapping) else nac
+    note = f"cm⁻¹ at Γ. (LO/TO)² is ε₀/ε∞ (Lyddane, Sachs, Teller). Non-analytical term of all: {source}."
     heads = ["", "TO", "LO", "LO − TO", "(LO/TO)²"]
     return TableOf("Splitting of LO and TO", note, heads, lines, open=True)
 

@@ -90,7 +90,7 @@ document.querySelectorAll(".plot").forEach(function (plot) {
         add(svg, "polyline", { points: points.join(" "), fill: "none", stroke: s.color, "stroke-width": 1.6, "stroke-dasharray": s.dash });
       }
     });
-    const dos = s.grid.map((f, i) => `${dx(s.dos[i]).toFixed(1)},${y(f).toFixed(1)}`);
+    const dos = s.grid.map((f, i) => `${dx(s.dos[i]).toFixed(1)},${inside(y(f)).toFixed(1)}`);
     add(svg, "polyline", { points: dos.join(" "), fill: "none", stroke: s.color, "stroke-width": 1.3, "stroke-dasharray": s.dash });
   }
 
