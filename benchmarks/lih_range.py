@@ -1,9 +1,10 @@
 """Charge-aware against short-range force constants on the paper's LiH, at equal cutoff and from the same labels.
 
-    python benchmarks/lih_range.py [--root DIR] [--out FILE.json]
+    python benchmarks/lih_range.py [--root DIR] [--out FILE.json] [--figure STEM]
 
 Both are fitted to DFT energies and forces. Printed: held-out errors, the size of the force constants against distance,
 and how far frequencies at Gamma, X and L move between the supercell of the labels (2x2x2) and a larger one (3x3x3).
+`--figure` draws the force constants against distance, as STEM.pdf and STEM.png.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ import numpy as np
 
 from mlffx.compose import composed, plain
 from mlffx.errors import UserError
+from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.decay import force_constant_decay
 from mlffx.lattice import ForceConstants, Phonons, autodiff, conventional_matrix, labelled_frequencies
+from mlffx.lattice.decay import shell_norms
 from mlffx.training.run_directory import RunDirectory, load_members
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import prepare
 from mlffx.training.train import train
 
+CUTOFF = 4.1  # A, of the force constants of experiment=lih_direct
 KINDS: dict[str, list[str]] = {
     "charge-aware": [],
     "short-range": ["potential=direct", "electrostatics=none", "~electrostatics.charges", "~electrostatics.fit"],
@@ -34,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="local copy of the paper's data")
     parser.add_argument("--out", type=Path, help="where to write the numbers")
+    parser.add_argument("--figure", type=Path, help="where to draw, without ending")
     options = parser.parse_args()
     root = [f"data.root={options.root}"] if options.root else []
     try:
@@ -48,6 +54,11 @@ def main() -> None:
             print(f"  {label:6}" + "  ".join(f"{b} {f:.0f} -> {other.get(b, np.nan):.0f}" for b, f in branches.items()))
     if options.out:
         options.out.write_text(json.dumps(found, indent=1))
+    if options.figure:
+        curves = {
+            k: (np.array([float(r) for r in f["decay"]]), np.array([*f["decay"].values()])) for k, f in found.items()
+        }
+        style.save(force_constant_decay(curves, CUTOFF), options.figure)
 
 
 def measure(overrides: list[str]) -> dict:
@@ -69,15 +80,8 @@ def measure(overrides: list[str]) -> dict:
 
 
 def decay(constants: ForceConstants) -> dict[str, float]:
-    """Root mean square norm of the force-constant matrices of each shell of neighbours."""
-    supercell = constants.supercell()
-    shells: dict[str, list[float]] = {}
-    for i, row in enumerate(constants.rows):
-        distances = supercell.get_distances(row, np.arange(len(supercell)), mic=True)
-        for j in np.flatnonzero(distances > 0.1):
-            shells.setdefault(f"{distances[j]:.2f}", []).append(float(np.linalg.norm(constants.values[i, j])))
-    ordered = sorted(shells, key=float)
-    return {r: float(np.sqrt(np.mean(np.square(shells[r])))) for r in ordered if float(r) < 6.1}
+    """Root mean square norm of the force-constant matrices of each shell of neighbours, by distance."""
+    return {f"{r:.2f}": float(norm) for r, norm in zip(*shell_norms(constants), strict=True)}
 
 
 if __name__ == "__main__":

@@ -15,12 +15,15 @@ from rich.table import Table
 from mlffx.errors import UserError
 from mlffx.evaluation.comparison import LABELS, Measured, branch_index, finite
 from mlffx.evaluation.figures import style
+from mlffx.evaluation.figures.decay import force_constant_decay
 from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.learning import LearningPoint, learning_curves
 from mlffx.evaluation.figures.shifts import mode_shifts
-from mlffx.evaluation.report import Page, PageFigure, PageFile, Tile, colours, with_sigma, write_report
+from mlffx.evaluation.report import Page, PageFigure, PageFile, PageTable, Tile, colours, with_sigma, write_report
 from mlffx.evaluation.stored import Run
 from mlffx.evaluation.uncertainty import Estimate, over_models
+from mlffx.lattice.decay import shell_norms
+from mlffx.lattice.phonons import Phonons
 from mlffx.training.run_directory import RunDirectory
 
 SUMMARY_COLUMNS = ("run", "name", "level", "q_label", "branch", "cm1", "sigma_cm1", "low_level_cm1", "shift_cm1")
@@ -48,7 +51,7 @@ def overlay(
     title = f"{found[0].phonons['material'].replace('_', ' ')}: {len(found)} runs"
     spectra = [run.spectra for run in found]
     style.save(dispersion(spectra, None, measured, title), output / "overlay")
-    figures = _figures(found, output) + _learning_figure(found, measured, output)
+    figures = _figures(found, output) + _learning_figure(found, measured, output) + _decay_figure(found, output)
     write_summary(found, output / "summary.csv")
     _page(found, title, measured, figures, output)
     return found
@@ -184,6 +187,47 @@ def _figures(runs: Sequence[Run], output: Path) -> list[PageFigure]:
     return [PageFigure("Shift per mode", caption, paths[1], round(95 * figure.get_figwidth()))]
 
 
+def _decay_figure(runs: Sequence[Run], output: Path) -> list[PageFigure]:
+    """Force constants against distance, where every run left some, all in supercells that hold two shells or more."""
+    paths = [run.path / "evaluation" / "phonopy_params.yaml" for run in runs]
+    if not all(path.is_file() for path in paths):
+        return []
+    curves = {
+        run.spectra.name: shell_norms(Phonons.load(path).force_constants) for run, path in zip(runs, paths, strict=True)
+    }
+    if min(len(distances) for distances, _ in curves.values()) < 2:
+        return []
+    figure = force_constant_decay(curves)
+    path = style.save(figure, output / "force_constants")[1]
+    caption = (
+        "Norm of the matrices of each shell, up to half the supercell. Where charges interact, no cutoff ends them."
+    )
+    return [PageFigure("Force constants against distance", caption, path, round(95 * figure.get_figwidth()))]
+
+
+def _errors_table(runs: Sequence[Run]) -> list[PageTable]:
+    """Held-out errors of every run beside each other."""
+    names = {
+        "test_energy_rmse_meV_per_atom": "energy, meV/atom",
+        "test_difference_energy_rmse_meV_per_atom": "difference, meV/atom",
+        "label_noise_meV_per_atom": "label noise, meV/atom",
+        "test_forces_rmse_meV_per_A": "forces, meV/Å",
+    }
+    metrics = [_metrics(run) for run in runs]
+    shown = [key for key in names if any(m.get(key) is not None for m in metrics)]
+    if not shown:
+        return []
+    rows = [
+        [run.spectra.name, *["" if m.get(key) is None else f"{m[key]:.3f}" for key in shown]]
+        for run, m in zip(runs, metrics, strict=True)
+    ]
+    return [PageTable("Held-out errors", "Root mean square.", ["run", *[names[key] for key in shown]], rows)]
+
+
+def _metrics(run: Run) -> dict:
+    return RunDirectory(run.path).read_metrics() if (run.path / "metrics.json").is_file() else {}
+
+
 def _page(
     runs: Sequence[Run], title: str, measured: Sequence[Measured], figures: list[PageFigure], output: Path
 ) -> None:
@@ -201,6 +245,7 @@ def _page(
         summary_heads=heads,
         summary=lines,
         training=[(run.spectra.name, str(run.path)) for run in runs],
+        tables=_errors_table(runs),
         figures=figures,
         files=[PageFile(output / "summary.csv")],
         commands=[f"python evaluate.py 'runs=[{','.join(str(run.path) for run in runs)}]'"],
