@@ -12,8 +12,8 @@ SAME_SHELL = 0.02  # A
 def shell_norms(constants: ForceConstants, reach: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Distance of each shell of neighbours, A, and the root mean square norm of its matrices, eV/A^2.
 
-    Shells are told apart by distance alone. Only pairs nearer than half the smallest width of the supercell are counted:
-    from there on a matrix is the sum over several images.
+    Shells are told apart by distance alone. Only pairs nearer than half the smallest width of the supercell count: from
+    there on a matrix is the sum over several images.
 
     Args:
         constants: of a supercell.
