@@ -65,12 +65,15 @@ def _grid(
     if asked.intervals:
         key = next(iter(asked.intervals))
         raise UserError("an interval has no values to go through", "give values, or search.trials=40 to search", key)
-    jobs = asked.jobs()
+    references = asked.reference_jobs()
+    jobs = [*asked.jobs(), *references.values()]
     found = find(jobs, sweep_dir)
     _refuse_run_dir(arguments)
     waiting = [f for f in found if f.state not in (*DONE, *BUSY)]
-    check([job for job in asked.probes() if job.name in {f.job.name for f in waiting}] or [f.job for f in waiting[:1]])
-    record(asked, jobs, sweep_dir)
+    names = {f.job.name for f in waiting}
+    probes = [job for job in [*asked.probes(), *references.values()] if job.name in names]
+    check(probes or [f.job for f in waiting[:1]])
+    record(asked, asked.jobs(), sweep_dir)
     _announce(found, launcher, sweep_dir, console)
     works = []
     for f in waiting:

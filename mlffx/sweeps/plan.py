@@ -24,6 +24,7 @@ from mlffx.errors import UserError, nearest
 
 FILES = Path(__file__).resolve().parents[2] / "sweeps"
 LONGEST_NAME = 120
+SHARED = ("data.root", "cache_dir", "logger")  # what the references of a sweep take from its command line
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,16 @@ class Sweep:
         fixed: overrides of every job.
         axes: discrete dimensions.
         intervals: keys an optimiser draws from (`optimizer.lr=interval(1e-4,1e-2)`), as parsed.
+        references: level -> overrides of one more job, against which the summary takes errors of phonons.
+        common: overrides of the command line that the references share: where data and caches are.
     """
 
     name: str
     fixed: list[str]
     axes: list[Axis]
     intervals: dict[str, Override] = field(default_factory=dict)
+    references: dict[str, list[str]] = field(default_factory=dict)
+    common: list[str] = field(default_factory=list)
 
     def jobs(self) -> list[Job]:
         """All combinations; the last axis changes fastest."""
@@ -82,6 +87,15 @@ class Sweep:
         overrides = [o for axis in self.axes for o in axis.values[values[axis.name]]]
         given = {key_of(o) for o in overrides}
         return Job(job_name(values), dict(values), [*[o for o in self.fixed if key_of(o) not in given], *overrides])
+
+    def reference_jobs(self) -> dict[str, Job]:
+        """Level -> job; overrides that are the same for all jobs (`data.root`) are for these too."""
+        found = {}
+        for level, overrides in self.references.items():
+            given = {key_of(o) for o in overrides}
+            common = [o for o in self.common if key_of(o) not in given]
+            found[level] = Job(f"reference={level}", {}, [*common, *overrides])
+        return found
 
     def probes(self) -> list[Job]:
         """Jobs in which every value of every axis occurs, one at a time: what is checked as a whole at the start."""
@@ -98,12 +112,14 @@ class SweepFile:
         overrides: of conf/train.yaml, any of them with several values.
         axes: name -> value -> overrides that belong together.
         search: keys of `search` in conf/train.yaml; those of the command line come before them.
+        references: level -> overrides of a job of their own, as in `Sweep`.
     """
 
     name: str | None = None
     overrides: list[str] = field(default_factory=list)
     axes: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
+    references: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_sweep(file: str | None, overrides: Sequence[str]) -> Sweep:
@@ -142,7 +158,8 @@ def read_sweep(file: str | None, overrides: Sequence[str]) -> Sweep:
             fixed.append(str(o.input_line))
     axes = _short_names(axes)
     name = declared.name or (Path(file).stem if file else _name_of(axes, [*lines]))
-    return Sweep(name, fixed, axes, intervals)
+    common = [o for o in fixed if key_of(o) in SHARED]
+    return Sweep(name, fixed, axes, intervals, declared.references, common)
 
 
 def read_file(file: str) -> SweepFile:

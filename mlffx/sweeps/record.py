@@ -25,6 +25,7 @@ def record(asked: Sweep, jobs: Iterable[Job], sweep_dir: Path) -> None:
         known = before.get("jobs", {}) | {job.name: {"values": job.values, "overrides": job.overrides} for job in jobs}
         record: dict[str, Any] = {"name": asked.name, "command": "python train.py " + " ".join(sys.argv[1:])}
         record |= {"axes": [axis.name for axis in asked.axes], "jobs": known}
+        record["references"] = {level: job.name for level, job in asked.reference_jobs().items()}
         write_atomically(path, yaml.safe_dump(record, sort_keys=False, width=10_000))
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror})", "set sweep_dir=...", sweep_dir) from error

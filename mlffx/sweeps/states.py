@@ -14,7 +14,7 @@ from mlffx.sweeps.launchers import is_queued
 from mlffx.sweeps.plan import Job
 from mlffx.sweeps.worker import Work, again, is_locked
 from mlffx.training.entry import base_config
-from mlffx.training.run_directory import RunDirectory
+from mlffx.training.run_directory import WITHOUT_EFFECT, RunDirectory
 from mlffx.training.settings import TrainSettings
 from mlffx.training.task import prepare
 from mlffx.training.train import rehearse
@@ -86,10 +86,10 @@ def differences(there: TrainSettings, wanted: TrainSettings) -> dict[str, tuple[
 def _decisive(settings: TrainSettings) -> dict[str, Any]:
     """Without what changes where and how a run is computed, but not what."""
     values = asdict(settings)
-    for key in ("run_dir", "cache_dir", "logger", "wandb"):
-        values.pop(key)
-    for key in ("progress", "workers", "threads"):
-        values["trainer"].pop(key)
+    for key in WITHOUT_EFFECT[""]:
+        values.pop(key, None)
+    for key in WITHOUT_EFFECT["trainer"]:
+        values["trainer"].pop(key, None)
     return values
 
 

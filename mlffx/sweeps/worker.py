@@ -1,7 +1,7 @@
 """One job of a sweep in a process of its own: what fails in it, or kills it, leaves the other jobs alone.
 
 The processes are forked from one that has imported everything already (a fork server), so that a job does not pay
-for the imports, and several devices of one job can be what Lightning starts as further processes of this one.
+for the imports. A job with several devices starts the others itself, as any run does.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mlffx.compose import CONF
 from mlffx.errors import UserError
 from mlffx.training.run_directory import RunDirectory
 
-TRAIN = CONF.parent / "train.py"
 LOG = "log.txt"
 LOCK = ".lock"
 POLL_SECONDS = 0.5
@@ -143,9 +141,7 @@ def _begin(work: Work, folder: str) -> None:
     os.chdir(folder)
     _write_to(work.directory / LOG)
     _divide(work)
-    # further processes of the same job (several devices) are started by Lightning with this command line
-    sys.argv = [str(TRAIN), *work.overrides]
-    sys.modules["__main__"].__spec__ = None
+    sys.argv = ["train.py", *work.overrides]  # for environment.json
     raise SystemExit(_do(work))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from pathlib import Path
 
 TWIN = [
     "data=diamond_twin",
@@ -19,3 +21,9 @@ LINEAR = [*TWIN, "model=force_constants", "loss=energy", "model.anharmonic_cutof
 def done(said: str) -> list[str]:
     """Names of the jobs that a sweep says it ran."""
     return re.findall(r"^\[\d+/\d+\] (\S+): ", said, flags=re.MULTILINE)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from small_sweeps import rows
 
 from mlffx.compose import composed, plain
 from mlffx.data.crystal import Crystal
@@ -97,11 +97,11 @@ def test_modes_are_computed_once_a_checkpoint(sweep_dir, monkeypatch):
 
 def test_the_summary_lists_what_failed_and_what_is_missing(sweep_dir):
     out = summarize(sweep_dir)
-    rows = {r["job"]: r for r in csv.DictReader((out / "summary.csv").open())}
-    assert len(rows) == 8
-    assert rows["model=painn,size=10,seed=1"]["reason"] == "training diverged"
-    assert rows["model=painn,size=20,seed=1"]["state"] == "missing"
-    assert float(rows["model=force_constants,size=10,seed=0"]["phonon_mae_cm1"]) == pytest.approx(0, abs=1e-5)
+    found = {r["job"]: r for r in rows(out / "summary.csv")}
+    assert len(found) == 8
+    assert found["model=painn,size=10,seed=1"]["reason"] == "training diverged"
+    assert found["model=painn,size=20,seed=1"]["state"] == "missing"
+    assert float(found["model=force_constants,size=10,seed=0"]["phonon_mae_cm1"]) == pytest.approx(0, abs=1e-5)
     page = (out / "summary.html").read_text()
     assert "training diverged" in page
     assert "exact ones of the analytic twin" in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_sweeps import LINEAR, TWIN, done
+from small_sweeps import LINEAR, TWIN, done, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,10 +53,10 @@ def test_a_failing_job_does_not_stop_the_others_and_is_tried_again(sweep, tmp_pa
     from mlffx.evaluation.summarize import main
 
     main([str(tmp_path / "sweep"), "--no-phonons"])
-    rows = {r["job"]: r for r in csv.DictReader((tmp_path / "sweep" / "summary" / "summary.csv").open())}
-    assert rows[bad.name]["state"] == "failed"
-    assert rows[bad.name]["reason"] == reason
-    assert float(rows[good.name]["test_energy_rmse_meV_per_atom"]) > 0
+    found = {r["job"]: r for r in rows(tmp_path / "sweep" / "summary" / "summary.csv")}
+    assert found[bad.name]["state"] == "failed"
+    assert found[bad.name]["reason"] == reason
+    assert float(found[good.name]["test_energy_rmse_meV_per_atom"]) > 0
     assert "no checkpoint" in (tmp_path / "sweep" / "summary" / "summary.html").read_text()
 
 
@@ -97,7 +96,7 @@ def test_another_configuration_in_the_same_place_is_refused(sweep, tmp_path):
     status, said = sweep(*[o for o in LINEAR if o != "loss=energy"], "seed=0,1")
     assert status == 2
     assert "sweep_dir" in said.splitlines()[-1]
-    assert "loss.forces" in said.splitlines()[-1]
+    assert "loss.energy.weight" in said.splitlines()[-1]
 
 
 def test_print_shows_the_jobs_and_runs_none(sweep, tmp_path):
@@ -146,8 +145,8 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on(sweep, tmp_path):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    rows = -1
-    while rows != (rows := len((run / "metrics.csv").read_text().splitlines())):  # still growing?
+    n_lines = -1
+    while n_lines != (n_lines := len((run / "metrics.csv").read_text().splitlines())):  # still growing?
         time.sleep(1.5)
     assert state(run) == "running", "it could not say that it was killed"
     # the rest of 400 epochs would take long: both jobs are asked for a few more than the first has
@@ -155,11 +154,11 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on(sweep, tmp_path):
         folder = tmp_path / "sweep" / f"seed={seed}"
         if (folder / "config.yaml").is_file():
             config = yaml.safe_load((folder / "config.yaml").read_text())
-            config["trainer"]["max_epochs"] = rows + 1
+            config["trainer"]["max_epochs"] = n_lines + 1
             (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    status, said = sweep(*network, "seed=0,1", f"trainer.max_epochs={rows + 1}")
+    status, said = sweep(*network, "seed=0,1", f"trainer.max_epochs={n_lines + 1}")
     assert status == 0, said
     assert "1 begun, 1 missing" in said
-    epochs = [int(r["epoch"]) for r in csv.DictReader((run / "metrics.csv").open())]
-    assert epochs == list(range(rows + 1))
+    epochs = [int(r["epoch"]) for r in rows(run / "metrics.csv")]
+    assert epochs == list(range(n_lines + 1))
     assert (run / "log.txt").read_text().count("--- ") == 2
