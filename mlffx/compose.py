@@ -36,7 +36,7 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
             return compose(config_name, opened(overrides))
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(config_name, opened(overrides))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
         raise _explained(error, config_name, overrides) from error
 
 
@@ -148,7 +148,9 @@ def _explained(error: Exception, config_name: str, overrides: Sequence[str]) -> 
     if isinstance(error, OverrideParseException):
         remedy = "write KEY=VALUE, and quotes around spaces, brackets and braces"
         return UserError(f"'{error.override}' is not understood", remedy, "command line")
-    return UserError(text, "see --help", "command line")
+    if isinstance(error, AssertionError):  # Hydra's parser at `+=`
+        text = "an override without a key"
+    return UserError(text, "write KEY=VALUE; see --help", "command line")
 
 
 def _choices(folder: Path) -> list[str]:
@@ -189,7 +191,7 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
     """
     try:
         return OverridesParser.create().parse_overrides(opened(overrides))
-    except HydraException as error:
+    except (HydraException, AssertionError) as error:
         raise _explained(error, "train", overrides) from error
 
 

@@ -117,7 +117,7 @@ def _count(key: str, size: int | float | None, n: int, none: int) -> int:
         return none
     if isinstance(size, bool) or not isinstance(size, int | float | np.integer | np.floating):
         raise UserError(f"'{size}' is not a number", "give a count or a fraction", where)
-    if size < 0 or (size > 1 and size != int(size)):
+    if not np.isfinite(size) or size < 0 or (size > 1 and size != int(size)):
         raise UserError(f"{size} is neither a count nor a fraction", "give a count or a fraction below 1", where)
     is_fraction = isinstance(size, float | np.floating) and size < 1
     count = round(size * n) if is_fraction else int(size)

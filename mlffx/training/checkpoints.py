@@ -86,8 +86,11 @@ class Checkpoints(pl.Callback):
         self.directory, self.averaged, self.metrics = directory, averaged, metrics
         self.best = float("inf")
         self.best_epoch = -1
+        self.place = {"batches_done": 0}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # Lightning keeps the state of loaders, too, but loses it where a schedule asks for the number of steps.
+        trainer.train_dataloader.load_state_dict(self.place)  # type: ignore[union-attr]
         take_back()
         watch.deferred = True
 
@@ -97,7 +100,7 @@ class Checkpoints(pl.Callback):
         # After the last batch comes validation, and then the checkpoint of the epoch.
         if index + 1 < trainer.num_training_batches and _asked_to_stop(trainer):
             self.metrics.settle(trainer)
-            trainer.save_checkpoint(self.directory.last)
+            self._save(trainer)
             self._stop()
 
     def on_validation_end(self, trainer: pl.Trainer, module: PotentialModule) -> None:  # type: ignore[override]
@@ -110,7 +113,7 @@ class Checkpoints(pl.Callback):
         self.averaged.restore(module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.directory.last)
+        self._save(trainer)
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0) and _asked_to_stop(trainer):
             self._stop()
 
@@ -120,14 +123,19 @@ class Checkpoints(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         watch.deferred = False
 
+    def _save(self, trainer: pl.Trainer) -> None:
+        self.place = trainer.train_dataloader.state_dict()  # type: ignore[union-attr]
+        trainer.save_checkpoint(self.directory.last)
+
     def _stop(self) -> None:
         raise Interrupted(watch.received or 0)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        return {"best": self.best, "best_epoch": self.best_epoch, "place": self.place}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.place = state.get("place", self.place)
 
 
 def _asked_to_stop(trainer: pl.Trainer) -> bool:

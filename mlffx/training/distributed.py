@@ -75,6 +75,14 @@ def leave() -> None:
         torch.distributed.destroy_process_group()
 
 
+def lost_another(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone; the reason is what that one says."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    signs = ("connection closed by peer", "connection reset by peer", "gloo", "nccl")
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
+
+
 def surrounding_world() -> World | None:
     """The processes srun or torchrun started this one with; None for a process on its own.
 
@@ -171,7 +179,12 @@ def serve(store: Store, work: Callable[[dict[str, Any]], None]) -> None:
         if job == END:
             leave()
             return
-        work(job)
+        try:
+            work(job)
+        except RuntimeError as error:
+            if not lost_another(error):
+                raise
+            raise UserError("another process has ended", "see what it says") from error
         done += 1
 
 

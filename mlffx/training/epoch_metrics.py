@@ -123,9 +123,17 @@ class EpochMetrics(pl.Callback):
         self._sums = {name: torch.tensor(state[name], dtype=torch.float64) for name in self._sums if name in state}
 
     def _write(self, rows: list[Any], mode: str) -> None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        if mode == "a" and self.path.exists():
+            with self.path.open() as file:
+                there = csv.DictReader(file)
+                known = list(there.fieldnames or [])
+                if known != columns:  # epochs without validation, or the first row of an older version: as wide as both
+                    rows, mode = [*there, *rows], "w"
+                    columns = list(dict.fromkeys([*known, *columns]))
         header = mode == "w" or not self.path.exists()
         with writing(self.path), self.path.open(mode, newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, columns, restval="")
             if header:
                 writer.writeheader()
             writer.writerows(rows)

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlffx.errors import UserError
 from mlffx.potentials.base import Potential
 from mlffx.potentials.build import load_potential, save_potential
-from mlffx.training.distributed import World, crew, leave, local_worlds, surrounding_world
+from mlffx.training.distributed import World, crew, leave, local_worlds, lost_another, surrounding_world
 from mlffx.training.epoch_metrics import errors_line
 from mlffx.training.gradient import fit_by_gradient
 from mlffx.training.interruption import orderly_end
@@ -234,7 +234,7 @@ def _reason(together: list[Future]) -> BaseException:
     """Why a member failed: of processes that train together the others only miss the one that failed first."""
     wait(together, timeout=FAIL_SECONDS)
     errors = [error for job in together if job.done() and (error := job.exception()) is not None]
-    return min(errors, key=lambda e: (isinstance(e, torch.distributed.DistError), not isinstance(e, UserError)))
+    return min(errors, key=lambda e: (lost_another(e), not isinstance(e, UserError)))
 
 
 def _last_row(path: Path) -> tuple[int, dict[str, str]]:

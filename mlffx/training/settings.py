@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mlffx.config import read_settings
 from mlffx.errors import UserError
+from mlffx.training.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class TrainerSettings:
     ema: float = 0.99
     validate_every: int = 1
     precision: Literal["float32", "float64"] = "float32"
-    accelerator: str = "cpu"
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "cpu"
     devices: int = 1
-    strategy: str = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
     num_nodes: int = 1
     threads: int | None = None
     workers: int | None = None
@@ -196,11 +197,7 @@ class TrainSettings:
             start = {name: model[name] for name in names if name in model}
             values = {**values, "model": {k: v for k, v in model.items() if k not in names}}
         settings = replace(read_settings(cls, values, ""), start=read_settings(StartSettings, start, "model"))
-        if settings.ensemble < 1:
-            raise UserError(f"{settings.ensemble} members", "take 1 or more", "ensemble")
-        for key in ("max_epochs", "batch_size"):
-            if getattr(settings.trainer, key) < 1:
-                raise UserError(f"{getattr(settings.trainer, key)} is too few", "take 1 or more", f"trainer.{key}")
+        check_limits(settings)
         if "name" not in settings.model:
             raise UserError("is missing", "set model=painn or another", "model.name")
         return settings

@@ -23,6 +23,7 @@ from mlffx.training.fine_tuning import refuse_start_without_network, start_hashe
 from mlffx.training.gradient import untrained
 from mlffx.training.interruption import orderly_end
 from mlffx.training.label_noise import FITS_NOISE, as_metrics, read_rungs, rungs_of
+from mlffx.training.limits import check_devices
 from mlffx.training.locks import alone_with
 from mlffx.training.members import (
     fit_members_in_parallel,
@@ -65,7 +66,9 @@ def train(
 
 def _train(config: Mapping[str, Any], base_config: Mapping[str, Any] | None, directory: Path | None) -> Path:
     settings = TrainSettings.read(config)
-    check_processes(settings.trainer.devices, settings.trainer.num_nodes)
+    s = settings.trainer
+    check_devices(s.accelerator, s.devices, s.num_nodes, s.batch_size)
+    check_processes(s.devices, s.num_nodes)
     task = prepare(settings)
     with telling_of_memory(settings):
         rehearse(settings, task)
