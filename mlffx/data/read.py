@@ -78,6 +78,10 @@ def _check_labels(frame: Frame, level: Level) -> None:
         frame.problem = f"its energy is {frame.energy}"
     if not frame.problem and frame.forces is not None and not np.isfinite(frame.forces).all():
         frame.problem = f"a force on atom {int(np.argwhere(~np.isfinite(frame.forces))[0, 0])} is not finite"
+    if not frame.problem and frame.forces is not None and frame.forces.shape != (len(frame.atoms), 3):
+        frame.problem = (
+            f"its forces are {' x '.join(map(str, frame.forces.shape))} numbers for {len(frame.atoms)} atoms"
+        )
     if not frame.problem and frame.forces is None and "forces" in level.labels:
         frame.problem = "it has no forces, which the level declares"
     if frame.problem:
@@ -124,6 +128,8 @@ def _parse_frame(index: int, start: int, comment: str, body: list[str], path: Pa
 
     def numbers(name: str) -> np.ndarray:
         first, stop = columns[name]
+        if stop - first != 3:
+            raise UserError(f"{stop - first} numbers an atom ({name}) instead of 3", f"write {name}:R:3", where)
         try:
             return np.array([cells[first:stop] for cells in table], dtype=float)
         except ValueError:
