@@ -95,9 +95,9 @@ def _study(values: Mapping[str, Any], arguments: Sequence[str], command: str) ->
     others = [a for a in arguments if a.lstrip("+~").split("=")[0].split(".")[0] not in own]
     try:
         record = study(preset, others, force=settings.force, progress=settings.progress, command=command)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        print(f"{error or 'interrupted'}; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_status", 130)) from None
     if record.count("failed", "impossible"):
         raise SystemExit(1)
 

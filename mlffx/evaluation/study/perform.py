@@ -67,7 +67,9 @@ def _why(part: Part) -> str | None:
     entry = part.entry
     settings = entry.evaluate_settings(dynamics=part.step == "dynamics")
     phonons = read_settings(PhononSettings, settings.phonons, "phonons")
-    now = currency.ingredients(entry.path, phonons, settings.reference, settings.samples, settings.sigma_scale)
+    now = currency.ingredients(
+        entry.path, phonons, settings.reference, settings.samples, settings.sigma_scale, settings.settle
+    )
     controls = entry.controls if part.step == "controls" else ()
     dynamics = settings.dynamics if part.step == "dynamics" else None
     return currency.outdated(entry.path / "evaluation", now, controls, dynamics)
@@ -144,6 +146,7 @@ def evaluate_entry(entry: Entry, controls: Any = (), dynamics: bool = False) -> 
         samples=settings.samples,
         sigma_scale=settings.sigma_scale,
         controls=controls,
+        settle=settings.settle,
         dynamics=settings.dynamics,
         progress=False,
         command=f"python evaluate.py run={entry.path} {' '.join(overrides)}",
