@@ -31,6 +31,7 @@ from mlffx.evaluation.harmonic import (
 )
 from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
+from mlffx.evaluation.page_figures import write_figures
 from mlffx.evaluation.progress import Tracker, frequency_table, print_evaluation
 from mlffx.evaluation.recalibration import honest_scale
 from mlffx.evaluation.rungs import above_the_noise
@@ -254,7 +255,7 @@ def write(result: Evaluation, command: str = "") -> None:
     """`evaluation/`: phonons.json, comparison.csv, phonopy_params.yaml, spectra.npz, figures and report.html."""
     result.directory.mkdir(parents=True, exist_ok=True)
     outputs.write_numbers(result)
-    figures = outputs.write_figures(result)
+    figures = write_figures(result)
     outputs.write_page(result, figures, command)
 
 
