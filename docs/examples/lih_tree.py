@@ -21,7 +21,7 @@ from mlffx.potentials.ionic_twin import IonicTwin
 
 N_CALCULATIONS = 40
 UNCONVERGED_DFT, UNCONVERGED_CC = 17, 29
-DISPLACEMENT = 0.05  # A
+DISPLACEMENT = 0.02  # A
 # Levels differ in stiffness and charge. Electrons of the analytic crystal do not screen: a charge q acts like Z* = 2 q
 # with a dielectric constant of 4.
 DFT = {"charge": 0.52, "repulsion": {"unlike": (75.0, 0.33), "anion": (30.0, 0.4)}}
