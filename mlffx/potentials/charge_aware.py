@@ -60,6 +60,17 @@ class ChargeAwarePotential(Potential):
         n_charges = sum(p.numel() for p in self.electrostatics.parameters())
         return 0 if linear is None or not 0 < n_charges <= MOST_DRAWN else len(linear) + 1 + n_charges
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Potentials saved before there was a strength had 1 of it, and none in their posterior."""
+        if f"{prefix}strength" not in state_dict and f"{prefix}spread" in state_dict:
+            state_dict[f"{prefix}strength"] = torch.ones_like(self.strength)
+            if self.n_drawn:
+                spread = torch.nn.functional.pad(state_dict[f"{prefix}spread"], (0, 1))
+                n_charges = sum(p.numel() for p in self.electrostatics.parameters())
+                before, after = spread[:-n_charges], spread[-n_charges:]
+                state_dict[f"{prefix}spread"] = torch.cat([before, torch.zeros_like(spread[:1]), after])
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         """Force constants and charges drawn together, after a fit in closed form.
 

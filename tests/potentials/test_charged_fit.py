@@ -12,6 +12,7 @@ from mlffx.lattice import Nac, Phonons, autodiff, conventional_matrix, labelled_
 from mlffx.models import build_model
 from mlffx.potentials.base import evaluate
 from mlffx.potentials.born import model_born_charges
+from mlffx.potentials.build import build_potential
 from mlffx.potentials.charge_aware import with_charges
 from mlffx.potentials.charged_fit import fit_charged
 from mlffx.potentials.ionic_twin import IonicTwin
@@ -142,6 +143,20 @@ def test_a_difference_of_levels_weakens_or_strengthens_the_charges(charge):
     centre, *drawn = [float(s.strength * s.electrostatics.charges.detach().diff() ** 2) / 4 for s in samples]
     sigma = float(np.std(drawn, ddof=1))
     assert 5e-4 < sigma < 0.01 and abs(np.mean(drawn) - centre) < sigma  # e^2
+
+
+def test_potentials_saved_without_a_strength_can_be_read(rigid):
+    _, potential, _ = rigid
+    state = potential.state_dict()
+    del state["strength"]
+    keep = [k for k in range(len(state["spread"])) if k != len(state["spread"]) - 3]  # two charges after the strength
+    old = state["spread"][keep][:, keep]
+    state["spread"] = old
+    copy = build_potential(potential.spec())
+    copy.load_state_dict(state)
+    assert float(copy.strength) == 1.0
+    torch.testing.assert_close(copy.spread[keep][:, : len(old)], old)
+    assert not copy.spread[-3].any()
 
 
 def test_charges_are_not_read_off_noise():
