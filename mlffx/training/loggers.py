@@ -42,7 +42,7 @@ def answer() -> None:
     """
     import wandb
 
-    url = wandb.Settings().base_url + "/healthz"
+    url = wandb.setup().settings.base_url.rstrip("/") + "/healthz"
     try:
         urllib.request.urlopen(url, timeout=min(patience(INIT_SECONDS), INIT_SECONDS)).close()
     except urllib.error.HTTPError as error:

@@ -28,6 +28,7 @@ def dashboards():
     return module
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # of wandb-workspaces
 def test_every_panel_plots_something_that_is_logged(dashboards):
     made = dashboards.workspaces("someone", "mlffx")
     assert [w.name for w in made] == ["mlffx: training", "mlffx: learning curves", "mlffx: phonons"]

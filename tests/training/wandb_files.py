@@ -72,7 +72,15 @@ class OfflineRun:
 
 
 def _items(items) -> dict:
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+    """Keys and values; those of a table come one by one."""
+    found: dict = {}
+    for item in items:
+        *above, last = list(item.nested_key) or [item.key]
+        node = found
+        for key in above:
+            node = node.setdefault(key, {})
+        node[last] = json.loads(item.value_json)
+    return found
 
 
 def offline_runs(folder: Path) -> list[OfflineRun]:
