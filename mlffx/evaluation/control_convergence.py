@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlffx.evaluation.control_context import Context
+from mlffx.evaluation.control_context import Context, estimates, modes
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.convergence import phonon_convergence
@@ -39,17 +39,21 @@ def convergence(c: Context) -> Verdict:
     studies.append(mesh_convergence(Phonons(own, nac=c.nac), sorted({*MESHES, mesh})))
     used = {"displacement": c.phonons.displacement, "mesh": float(mesh)} | _conventional(c.phonons)
     style.save(phonon_convergence(studies, used), c.directory / FIGURE)
-    sigma = float(np.nanmean([np.nanmean(p.estimate().sigma) for p in c.model.points.values()]))
+    wanted = modes(c.model, list(c.model.points))
+    sigma = dict(zip([f"{p} {b}" for p, b in wanted], estimates(c.model, wanted).sigma.tolist(), strict=True))
     found = labelled_frequencies(Phonons(own, nac=c.nac))
     here = {f"{label} {b}": f for label, named in found.items() for b, f in named.items()}
-    return judged(studies, used, 0.0 if np.isnan(sigma) else sigma, here)
+    return judged(studies, used, sigma, here)
 
 
-def judged(studies: list[Convergence], used: dict[str, float], sigma: float, here: dict[str, float]) -> Verdict:
-    """Each setting against its tolerance; frequencies need not be better than their own mean sigma, cm-1.
+def judged(
+    studies: list[Convergence], used: dict[str, float], sigma: dict[str, float], here: dict[str, float]
+) -> Verdict:
+    """Each setting against its tolerance; the supercell need not be better than the sigma of each mode.
 
     Args:
         studies: of the settings; used: setting -> value of the evaluation.
+        sigma: `label branch` -> cm-1, NaN or missing where unknown.
         here: `label branch` -> cm-1 in the supercell of the evaluation, which may be none of those tried.
     """
     numbers: dict[str, dict] = {}
@@ -59,12 +63,13 @@ def judged(studies: list[Convergence], used: dict[str, float], sigma: float, her
         errors = dict(zip(study.values, study.errors(), strict=True))
         if name == "supercell":
             off = {mode: abs(here[mode] - best) for mode, best in study.best.items() if mode in here}
-            mode = max(off, key=lambda m: off[m])
-            error, text = off[mode], f"supercell: {off[mode]:.2g} {UNITS[name]} at {mode}"
+            allowed = {mode: max(TOLERANCE[name], float(np.nan_to_num(sigma.get(mode, 0.0)))) for mode in off}
+            mode = max(off, key=lambda m: off[m] / allowed[m])
+            error, tolerance = off[mode], allowed[mode]
+            text = f"supercell: {error:.2g} {UNITS[name]} at {mode} (σ {sigma.get(mode, float('nan')):.2g})"
         else:
-            error = float(errors[used[name]])
+            error, tolerance = float(errors[used[name]]), TOLERANCE[name]
             text = f"{name} {used[name]:g}: {error:.2g} {UNITS[name]}"
-        tolerance = max(TOLERANCE[name], sigma if UNITS[name] == "cm⁻¹" else 0.0)
         numbers[name] = {"values": study.values, "largest_deviation": [float(e) for e in errors.values()]}
         numbers[name] |= {"error_here": error, "tolerance": tolerance, "unit": UNITS[name].replace("⁻¹", "-1")}
         said.append(text)
