@@ -29,7 +29,14 @@ USUAL = {
     "ewald": [],
     "dynamics": [],
 }
-LONG = {"peers": [], "time_to_phonons": [], "architectures": [], "ionic_twin": [], "lih_range": []}
+LONG = {
+    "peers": [],
+    "time_to_phonons": [],
+    "architectures": [],
+    "ionic_twin": [],
+    "lih_range": [],
+    "active_learning": [],
+}
 
 
 def kind_of_machine() -> str:

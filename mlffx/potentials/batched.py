@@ -105,6 +105,30 @@ def evaluate_atoms(
     )
 
 
+def energies_of_members(
+    potentials: Sequence[Potential], structures: Sequence[Atoms], chunk: int = EDGES_PER_BATCH
+) -> np.ndarray:
+    """Energies of the same structures by many potentials, [n_potentials, n], eV; graphs are built once for one kind.
+
+    Args:
+        potentials: members of an ensemble, or draws from a posterior; evaluated in float64.
+        structures: n periodic structures.
+        chunk: as in `evaluate_atoms`.
+    """
+    members = [in_double(p) for p in potentials]
+    first = members[0]
+    if any(p.cutoff != first.cutoff or (p.crystal is None) != (first.crystal is None) for p in members):
+        return np.array([evaluate_atoms(p, structures, forces=False, chunk=chunk).energies for p in members])
+    rows: list[list[np.ndarray]] = [[] for _ in members]
+    for group in _groups((graph_of(first, atoms) for atoms in structures), chunk):
+        batch = batch_graphs(group)
+        for row, potential in zip(rows, members, strict=True):
+            with torch.no_grad():
+                out = evaluate(potential, copy.copy(batch).to(device_of(potential)), forces=False)
+            row.append(out[keys.ENERGY].detach().cpu().numpy())
+    return np.array([np.concatenate(row) if row else np.zeros(0) for row in rows])
+
+
 def _groups(graphs: Iterable[Data], chunk: int) -> Iterator[list[Data]]:
     """Consecutive graphs, each group within `chunk` edges (at least one graph)."""
     group: list[Data] = []
