@@ -13,7 +13,7 @@ import yaml
 from mlffx.evaluation.control_context import Context, estimates, modes, values, watched
 from mlffx.evaluation.controls import Verdict, agreement, size_dependence
 from mlffx.evaluation.spectra import Spectra
-from mlffx.evaluation.uncertainty import Estimate, over_members
+from mlffx.evaluation.uncertainty import Estimate, over_members, small_sample_factor
 from mlffx.models.base import MODELS
 from mlffx.training.closed_form import is_linear
 from mlffx.training.run_directory import load_members
@@ -104,17 +104,30 @@ def is_readout(settings: TrainSettings) -> bool:
 def model_form(model: Spectra, verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
     """Spread over forms of the model, label -> branch -> cm-1: what no posterior or ensemble of one form can know of.
 
-    The run itself and every variant that controls have fitted; standard deviation with the small-sample factor. Empty
-    without variants.
+    The run itself and every variant that controls have fitted; weighted standard deviation, with the small-sample
+    factor. Variants whose own sigma is larger than the run's weigh less: what they are uncertain of is not their form.
+    Empty without variants.
     """
     forms = [form for v in verdicts for form in v.numbers.get(FORMS, {}).values()]
     found: dict[str, dict[str, float]] = {}
     for label, branch in modes(model, LABELS) if forms else []:
-        means = [form[f"{label} {branch}"][0] for form in forms if f"{label} {branch}" in form]
-        own = float(values(model, label, branch).mean())
-        if means:
-            found.setdefault(label, {})[branch] = float(over_members(np.array([own, *means])).sigma)
+        own = over_members(values(model, label, branch))
+        others = [form[f"{label} {branch}"] for form in forms if f"{label} {branch}" in form]
+        if others:
+            x = np.array([float(own.mean), *(mean for mean, _ in others)])
+            sigma = np.array([float(own.sigma), *(s if s is not None else np.nan for _, s in others)])
+            found.setdefault(label, {})[branch] = _weighted_spread(x, sigma)
     return found
+
+
+def _weighted_spread(x: np.ndarray, sigma: np.ndarray) -> float:
+    """Standard deviation with weights 1 / max(sigma, sigma_0)^2, and the small-sample factor; unknown sigmas count as
+    that of the run, x[0]."""
+    floor = sigma[0] if np.isfinite(sigma[0]) and sigma[0] > 0 else 1.0
+    weights = (floor / np.fmax(sigma, floor)) ** 2
+    mean = np.average(x, weights=weights)
+    variance = np.average((x - mean) ** 2, weights=weights) * len(x) / (len(x) - 1)
+    return float(np.sqrt(variance)) * small_sample_factor(len(x))
 
 
 def table(c: Context, other: Spectra) -> dict[str, list[float]]:

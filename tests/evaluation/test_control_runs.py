@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from twin_runs import QUICK, TWIN
+from twin_runs import QUICK, TWIN, made_up_spectra
 
 from mlffx.data.twin import twin_potentials
 from mlffx.evaluation import control_context
@@ -20,6 +20,8 @@ from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.harmonic import PhononSettings, force_constants, spectra
 from mlffx.evaluation.members import gather
 from mlffx.evaluation.progress import Tracker
+from mlffx.evaluation.spectra import Spectra
+from mlffx.evaluation.uncertainty import small_sample_factor
 from mlffx.potentials.batched import evaluate_atoms
 from mlffx.training.run_directory import RunDirectory
 from mlffx.training.settings import TrainSettings
@@ -92,10 +94,28 @@ def test_range_and_form_are_varied_and_make_the_model_form(run: Path) -> None:
     assert set(architecture.numbers["variants"]) == {"without angles", "to sixth order"}
     form = model_form(c.model, [cutoff, architecture])
     assert set(form) == {"GAMMA", "X", "L"} and all(f > 0 for branches in form.values() for f in branches.values())
-    own = float(c.model.points["GAMMA"].estimate().mean[-1])
-    means = [v["GAMMA LTO"][0] for o in (cutoff, architecture) for v in o.numbers["variants"].values()]
-    assert form["GAMMA"]["LTO"] >= np.std([own, *means], ddof=1)
     assert model_form(c.model, []) == {}
+
+
+def test_uncertain_variants_weigh_little_in_the_model_form() -> None:
+    model = made_up_spectra()
+    modes = [f"{p} {b}" for p, point in model.points.items() for b in point.branches]
+    own = {mode: float(v) for mode, v in zip(modes, _means(model), strict=True)}
+
+    def variant(change: float, sigma: float | None) -> Verdict:
+        return Verdict(
+            "v", "v", "pass", "", {"variants": {"v": {mode: [m + change, sigma] for mode, m in own.items()}}}
+        )
+
+    same, sure, unsure = (model_form(model, [variant(*v)])["X"]["TA"] for v in ((0.0, 1.0), (50.0, 1.0), (50.0, 1e3)))
+    assert same == pytest.approx(0, abs=1e-6)
+    assert sure == pytest.approx(np.std([0, 50], ddof=1) * small_sample_factor(2))
+    assert unsure < 0.1 * sure
+    assert model_form(model, [variant(50.0, None)])["X"]["TA"] == pytest.approx(sure)
+
+
+def _means(model: Spectra) -> list[float]:
+    return [float(f) for point in model.points.values() for f in point.estimate().mean]
 
 
 def test_what_is_finished_is_not_repeated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
