@@ -244,7 +244,7 @@ def _crystal(config: Any, frames: list[Frame]) -> Crystal | None:
         return Crystal.from_displaced(min(frames, key=lambda f: f.energy / len(f.atoms)).atoms)
     if not isinstance(config, Mapping) or set(config) != {"prototype", "species", "a"}:
         raise UserError(f"'{config}' is not understood", "give null, auto, or prototype, species and a", "data.crystal")
-    return Crystal.from_prototype(str(config["prototype"]), list(config["species"]), config["a"])
+    return Crystal.from_spec(config)
 
 
 def _match_sites(

@@ -54,12 +54,25 @@ class Crystal:
     @classmethod
     def from_prototype(cls, prototype: str, species: Sequence[str], a: float) -> Crystal:
         """Crystal of a structure ASE knows (`diamond`, `rocksalt`, `zincblende`, `fcc`...) with cubic constant a, A."""
+        prototype = checked(prototype, str, "data.crystal.prototype")
+        species = checked(species, Sequence[str], "data.crystal.species")
         a = checked(a, float, "data.crystal.a")
         try:
             atoms = bulk("".join(species), prototype, a=a)
         except (ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"'{prototype}' with {list(species)}: {error}", where="data.crystal") from error
         return cls.from_atoms(atoms)
+
+    @classmethod
+    def from_spec(cls, spec: Any) -> Crystal:
+        """From the keys of `data.crystal`: prototype, species and a.
+
+        Raises:
+            UserError: for anything else.
+        """
+        if not isinstance(spec, Mapping) or set(spec) != {"prototype", "species", "a"}:
+            raise UserError(f"'{spec}' is not understood", "give prototype, species and a", "data.crystal")
+        return cls.from_prototype(spec["prototype"], spec["species"], spec["a"])
 
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> Crystal:

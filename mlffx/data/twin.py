@@ -176,8 +176,7 @@ def thermal_frames(
 
 
 def _crystal(config: Mapping[str, Any]) -> Crystal:
-    spec = config["crystal"]
-    return Crystal.from_prototype(str(spec["prototype"]), list(spec["species"]), spec["a"])
+    return Crystal.from_spec(config["crystal"])
 
 
 def _generate(
