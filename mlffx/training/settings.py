@@ -65,7 +65,7 @@ class SchedulerSettings:
 class TrainerSettings:
     """Attributes:
     max_epochs: passes over the training set.
-    batch_size: structures a step.
+    batch_size: structures a step, all devices together.
     patience: epochs without a better validation error before stopping; None never stops early.
     gradient_clip: norm.
     ema: decay per step of the averaged weights that are validated and kept; 0 switches it off.
