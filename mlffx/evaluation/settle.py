@@ -17,7 +17,7 @@ from mlffx.evaluation.members import Members
 from mlffx.evaluation.settle_labels import SettleLabels
 from mlffx.evaluation.uncertainty import over_members
 from mlffx.potentials.base import Potential
-from mlffx.potentials.batched import evaluate_atoms, in_double
+from mlffx.potentials.batched import energies_of_members, evaluate_atoms, in_double
 
 SEEN = 1e-4  # A rms; a training structure this near is the same
 
@@ -160,14 +160,13 @@ def settle(
 
 def energies(members: Members, labels: SettleLabels) -> np.ndarray:
     """Of every member, draws about least-squares fits placed as for force constants (`settled`): [n, n_frames], eV."""
-    found = {id(p): evaluate_atoms(in_double(p), labels.atoms, forces=False).energies for p in members.potentials}
-    drawn = np.array([found[id(p)] for p in members.potentials])
-    if not members.centres:
+    centres = list({id(c): c for c in members.centres}.values())
+    found = energies_of_members([*members.potentials, *centres], labels.atoms)
+    drawn, groups = found[: len(members.potentials)], [id(c) for c in members.centres]
+    if not groups:
         return drawn
-    for centre in members.centres:
-        if id(centre) not in found:
-            found[id(centre)] = evaluate_atoms(in_double(centre), labels.atoms, forces=False).energies
-    return settled(drawn, np.array([found[id(c)] for c in members.centres]), [id(c) for c in members.centres])
+    place = {id(c): len(drawn) + k for k, c in enumerate(centres)}
+    return settled(drawn, found[[place[g] for g in groups]], groups)
 
 
 @dataclass(frozen=True)

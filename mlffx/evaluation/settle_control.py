@@ -1,5 +1,7 @@
 """The settling test as a control of an evaluated run: `controls=[settle]`, labels of the data set or `settle=FILE`.
 
+A twin labels itself.
+
 Writes settle.csv and the figure settle into `evaluation/controls/`; the table of the report is made from the verdict.
 """
 
@@ -11,16 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
+from mlffx.data.crystal import Crystal
+from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation.control_context import Context
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.settle import settle_figure
 from mlffx.evaluation.settle import Comparison, Settlement, settle
-from mlffx.evaluation.settle_labels import read_settle
+from mlffx.evaluation.settle_labels import SettleLabels, labels_of, read_settle
+from mlffx.evaluation.settle_structures import Plan, settle_structures
 from mlffx.evaluation.settle_verdict import MISSED, ROW, TITLE, verdict
 from mlffx.lattice.isotopes import masses_of
+from mlffx.potentials.batched import evaluate_atoms
 from mlffx.training.run_directory import RunDirectory
 
 UNITS = {"force": (1e3, "meV/A"), "frequency": (1.0, "cm-1")}
@@ -28,11 +35,14 @@ UNITS = {"force": (1e3, "meV/A"), "frequency": (1.0, "cm-1")}
 
 def settle_control(c: Context) -> Verdict:
     """Forces and frozen phonons by finite differences of the high level, against the run."""
-    path = labels_file(c.settle, c.settings.data)
-    if path is None:
+    path, masses = labels_file(c.settle, c.settings.data), masses_of(c.crystal.numbers, c.phonons.isotopes)
+    if path is not None:
+        labels = read_settle(path, c.crystal, masses)
+    elif c.settings.data.get("kind") == "twin":
+        labels = twin_labels(c.settings.data, c.task.dataset.atoms[0], c.crystal, masses)
+    else:
         remedy = "no labelled finite displacements: give settle=FILE, or declare data.settle (docs/settle.md)"
         return Verdict("settle", TITLE, "inconclusive", remedy)
-    labels = read_settle(path, c.crystal, masses_of(c.crystal.numbers, c.phonons.isotopes))
     bases = c.members.low_level()
     trained_on = training_displacements(c)
     found = settle(c.members, bases, labels, c.settings.level.name, c.task.low, trained_on, c.sigma_scale)
@@ -40,6 +50,16 @@ def settle_control(c: Context) -> Verdict:
     write_csv(found, c.directory / "settle.csv")
     style.save(settle_figure(found), c.directory / "settle")
     return verdict(found)
+
+
+def twin_labels(data: Mapping[str, Any], structure: Atoms, crystal: Crystal, masses: np.ndarray) -> SettleLabels:
+    """Of an analytic twin, whose energies cost nothing: in the supercell of its structures, without noise."""
+    supercell = crystal.supercell(crystal.repetitions(structure.cell.array))
+    frames = settle_structures(crystal, supercell, Plan(full=()))
+    for level, potential in twin_potentials(data).items():
+        for frame, energy in zip(frames, evaluate_atoms(potential, frames, forces=False).energies, strict=True):
+            frame.info[f"{level}_energy"] = float(energy)
+    return labels_of(frames, crystal, masses, "the twin's own potentials")
 
 
 def labels_file(given: Path | str | None, data: Mapping[str, Any]) -> Path | None:

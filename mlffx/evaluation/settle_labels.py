@@ -171,15 +171,20 @@ def read_settle(path: Path | str, crystal: Crystal, masses: np.ndarray) -> Settl
     for k, frame in enumerate(frames):
         if frame.info.get(KIND) not in ("reference", "mode", "force"):
             raise UserError(f"frame {k} does not say what it is for ({KIND}=...)", "keep the keys of the file", path)
-    displacements, types = _displacements(frames, crystal, path)
+    return labels_of(frames, crystal, masses, str(path))
+
+
+def labels_of(frames: list[Atoms], crystal: Crystal, masses: np.ndarray, source: str) -> SettleLabels:
+    """As `read_settle`, of frames that are not in a file; `source` says where they come from."""
+    displacements, types = _displacements(frames, crystal, source)
     infos: list[Mapping[str, Any]] = [frame.info for frame in frames]
-    projections = _projections(infos, displacements, path)
+    projections = _projections(infos, displacements, source)
     weights = np.asarray(masses, dtype=float)[types]
-    blocks, equal = _blocks(infos, displacements, weights, path)
-    return SettleLabels(frames, displacements, _energies(infos), projections, blocks, equal, str(path))
+    blocks, equal = _blocks(infos, displacements, weights, source)
+    return SettleLabels(frames, displacements, _energies(infos), projections, blocks, equal, source)
 
 
-def _displacements(frames: list[Atoms], crystal: Crystal, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _displacements(frames: list[Atoms], crystal: Crystal, path: str) -> tuple[np.ndarray, np.ndarray]:
     """From the sites of one frame, so that steps of single atoms are not spread over all: [n, n_atoms, 3], A."""
     at_rest = next((k for k, frame in enumerate(frames) if frame.info[KIND] == "reference"), 0)
     try:
@@ -205,7 +210,7 @@ def _energies(infos: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return found
 
 
-def _projections(infos: Sequence[Mapping[str, Any]], u: np.ndarray, path: Path) -> list[Projection]:
+def _projections(infos: Sequence[Mapping[str, Any]], u: np.ndarray, path: str) -> list[Projection]:
     groups: dict[tuple[int, str], list[int]] = {}
     for k, info in enumerate(infos):
         if info[KIND] == "force":
@@ -228,7 +233,7 @@ def _projections(infos: Sequence[Mapping[str, Any]], u: np.ndarray, path: Path) 
 
 
 def _blocks(
-    infos: Sequence[Mapping[str, Any]], u: np.ndarray, masses: np.ndarray, path: Path
+    infos: Sequence[Mapping[str, Any]], u: np.ndarray, masses: np.ndarray, path: str
 ) -> tuple[list[FrozenBlock], list[tuple[int, int]]]:
     reference = next((k for k, info in enumerate(infos) if info[KIND] == "reference"), None)
     groups: dict[str, dict[str, list[int]]] = {}

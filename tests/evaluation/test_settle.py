@@ -21,7 +21,7 @@ from mlffx.evaluation.harmonic import PhononSettings
 from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.run import evaluate
 from mlffx.evaluation.settle import settle
-from mlffx.evaluation.settle_control import report_table, write_csv
+from mlffx.evaluation.settle_control import report_table, twin_labels, write_csv
 from mlffx.evaluation.settle_labels import SettleLabels, read_settle
 from mlffx.evaluation.settle_structures import Plan, settle_structures
 from mlffx.evaluation.settle_verdict import verdict
@@ -242,3 +242,11 @@ def test_in_an_evaluation(settings: TrainSettings, task: Task, file: Path, tmp_p
     assert "settle" in str(outdated(run / "evaluation", ingredients(run, phonons, "none", 16, 1.0, changed)))
     with pytest.raises(UserError, match="no such file"):
         evaluate(run, phonons, settle=tmp_path / "absent.xyz", progress=False)
+
+
+def test_a_twin_labels_itself(settings: TrainSettings, task: Task, labels: SettleLabels, crystal: Crystal) -> None:
+    own = twin_labels(settings.data, task.dataset.atoms[0], crystal, masses_of(crystal.numbers)).labelled(["high"])
+    assert len(own.projections) == 12 and not any(p.component for p in own.projections)
+    for block, other in zip(own.blocks, labels.blocks, strict=True):
+        found = block.frequencies(own.energies["low"])
+        assert found == pytest.approx(other.frequencies(labels.energies["low"]), rel=1e-9)
