@@ -49,7 +49,8 @@ def shuffled_differences(shift: Estimate, real_shift: float, n_sigma: float = 2.
     title = "Shuffled differences shift nothing"
     if not np.isfinite(sigma):
         return Verdict("shuffled", title, "inconclusive", "one shuffle has no sigma: run at least three", numbers)
-    statement = f"shuffled {mean:+.1f} ± {sigma:.1f} cm⁻¹ over {n} shuffles, in order {real_shift:+.1f} cm⁻¹"
+    shown = round(mean, 1) + 0.0  # no -0.0
+    statement = f"shuffled {shown:+.1f} ± {sigma:.1f} cm⁻¹ over {n} shuffles, in order {real_shift:+.1f} cm⁻¹"
     if abs(mean) > n_sigma * max(sigma, 1.0):
         return Verdict("shuffled", title, "fail", statement, numbers)
     told_apart = abs(real_shift) > n_sigma * sigma
