@@ -62,7 +62,7 @@ def fit_member(
     if logger is not None:
         _deliver(logger, settings, task)
     if first:
-        directory.set_status("finished")
+        directory.set_member_finished()
 
 
 def log_fit(settings: TrainSettings, task: Task, member: int, directory: RunDirectory) -> None:

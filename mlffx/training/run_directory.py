@@ -37,6 +37,9 @@ PACKAGES = (
 )
 
 
+MEMBERS = "members"
+
+
 class RunDirectory:
     """Paths and small files of one run.
 
@@ -72,7 +75,7 @@ class RunDirectory:
 
     def members(self, n: int) -> list[RunDirectory]:
         """Directories of the members; the run itself where there is one only."""
-        return [self] if n == 1 else [RunDirectory(self.path / "members" / str(k)) for k in range(n)]
+        return [self] if n == 1 else [RunDirectory(self.path / MEMBERS / str(k)) for k in range(n)]
 
     def start(
         self,
@@ -102,6 +105,11 @@ class RunDirectory:
         """status.json: `running`, `finished`, `interrupted` or `failed`, and since when."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         write_atomically(self.path / "status.json", json.dumps({"state": state, "time": stamp, **details}, indent=1))
+
+    def set_member_finished(self) -> None:
+        """For a member of an ensemble. A run of one member is finished when its metrics are written, and not before."""
+        if self.path.parent.name == MEMBERS:
+            self.set_status("finished")
 
     def set_status_of(self, error: BaseException) -> None:
         """status.json of a run that an error or a signal ended; traceback.txt for what is no mistake of the user's."""

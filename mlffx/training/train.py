@@ -168,7 +168,7 @@ def _fit_members(
         for k in waiting:
             fit_in_closed_form(settings, task, k, directories[k], base[k] if base else None)
             log_fit(settings, task, k, directories[k])
-            directories[k].set_status("finished")
+            directories[k].set_member_finished()
         return
     s, cores = settings.trainer, len(os.sched_getaffinity(0))
     workers = min(s.workers or cores, len(waiting))
