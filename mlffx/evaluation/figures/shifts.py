@@ -14,12 +14,18 @@ from mlffx.evaluation.figures.style import BLACK, CYCLE, greek, legend_below, ne
 Shifts = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 
 
-def mode_shifts(runs: Mapping[str, Shifts], low_level: str = "low level", labels: Sequence[str] = LABELS) -> Figure:
+def mode_shifts(
+    runs: Mapping[str, Shifts],
+    low_level: str = "low level",
+    labels: Sequence[str] = LABELS,
+    colours: Sequence[str] = CYCLE,
+) -> Figure:
     """Shift against the low level at the labelled points, one bar a run and mode, with its sigma.
 
     Args:
         runs: legend name -> {label: {branch: {mean, sigma}}}, cm-1 (`comparison.shifts`).
         low_level: name of what is subtracted.
+        colours: one a run, in turn.
         labels: points shown, in this order. Modes that vanish by symmetry (acoustic at GAMMA) are left out.
     """
     first = next(iter(runs.values()))
@@ -33,7 +39,7 @@ def mode_shifts(runs: Mapping[str, Shifts], low_level: str = "low level", labels
             mean = np.array([f.get("mean", np.nan) for f in found], dtype=float)
             sigma = np.array([f.get("sigma") for f in found], dtype=float)
             x = np.arange(len(modes)) + (i - (len(runs) - 1) / 2) * width
-            axes.bar(x, mean, width * 0.92, color=CYCLE[i % len(CYCLE)], label=name)
+            axes.bar(x, mean, width * 0.92, color=colours[i % len(colours)], label=name)
             known = np.isfinite(sigma)
             if known.any():
                 axes.errorbar(

@@ -21,6 +21,7 @@ from mlffx.evaluation.study.kinds import Agreement, agreements
 from mlffx.evaluation.study.plan import Entry
 from mlffx.evaluation.uncertainty import over_members
 
+NOTHING_CM1 = 0.5  # shifts below this are no shifts
 SHORT = {"dft": "DFT", "hf": "HF", "mp2": "MP2", "ccsd": "CCSD", "ccsdt": "CCSD(T)"}
 
 
@@ -65,6 +66,7 @@ class CrystalStory:
     splitting: TableOf | None = None
     dynamics: list[tuple[str, PageFigure | None, TableOf]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def tell(crystal: str, entries: Sequence[Entry], runs: Mapping[str, Run], figures: Path) -> CrystalStory:
@@ -101,9 +103,22 @@ def tell(crystal: str, entries: Sequence[Entry], runs: Mapping[str, Run], figure
             note = "All kinds: their mean with total sigma, and in brackets the spread between them."
             story.tables.append(TableOf(f"{level_name(level)}: kinds of potential", note, heads, lines))
             story.agreements += agreements(level_name(level), same)
+    story.warnings = [line for e in entries if (line := _nothing_learned(e, runs[e.name])) is not None]
     story.splitting = _splitting(entries, runs)
     story.dynamics = [d for e in entries if (d := _dynamics(e, runs[e.name])) is not None]
     return story
+
+
+def _nothing_learned(entry: Entry, run: Run) -> str | None:
+    """What a reader must know of a delta whose difference vanished: it is the level below, values and bars."""
+    moved = [mode["mean"] for branches in (run.phonons.get("shift_cm1") or {}).values() for mode in branches.values()]
+    if not moved or max(abs(shift) for shift in moved) > NOTHING_CM1:
+        return None
+    low = run.phonons["low_level"]
+    return (
+        f"{level_name(entry.level)}, {entry.title}: the fit kept nothing of its last step above the noise of the "
+        f"labels, so these are the phonons of {low}, and their bars say nothing about {level_name(entry.level)}."
+    )
 
 
 def _levels(entries: Sequence[Entry]) -> list[str]:
@@ -175,7 +190,8 @@ def _draw(story: CrystalStory, shown: Mapping[str, Run], figures: Path, crystal:
     story.figures.append(_figure(dos, figures / f"{crystal}_dos", "Densities of states", caption))
     moved = {run.spectra.name: run.phonons["shift_cm1"] for run in runs if run.phonons.get("low_level") == "DFT"}
     if moved:
-        figure = mode_shifts(moved, "DFT", labels=("GAMMA", "X", "L"))
+        colours_of = {run.spectra.name: style.CYCLE[i % len(style.CYCLE)] for i, run in enumerate(runs)}
+        figure = mode_shifts(moved, "DFT", labels=("GAMMA", "X", "L"), colours=[colours_of[name] for name in moved])
         caption = "Higher level minus DFT, member by member, so that what both share cancels."
         story.figures.append(_figure(figure, figures / f"{crystal}_shifts", "Shift per mode", caption))
 

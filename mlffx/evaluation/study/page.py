@@ -39,6 +39,7 @@ class TrainingLine:
     kind: str
     level: str
     labels: str
+    structures: str
     error: str
     forces: str
     took: str
@@ -187,7 +188,8 @@ def _training_line(entry: Entry, run: Run) -> TrainingLine:
         crystal=entry.crystal_settings.title,
         kind=entry.title,
         level=level_name(entry.level),
-        labels=f"{what}, {frames} structures",
+        labels=what,
+        structures=str(frames or ""),
         error="" if error is None else f"{error:.3f}",
         forces="" if forces is None else f"{forces:.1f}",
         took="" if took is None else span(took),
