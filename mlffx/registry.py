@@ -11,6 +11,7 @@ from mlffx.config import checked
 from mlffx.errors import UserError, nearest
 
 T = TypeVar("T")
+Builder = TypeVar("Builder", bound=Callable[..., Any])
 _PLAIN = (bool, int, float, str, list, dict)
 
 
@@ -25,10 +26,10 @@ class Registry(Generic[T]):
         self.group = group
         self._builders: dict[str, Callable[..., T]] = {}
 
-    def register(self, name: str) -> Callable[[type], type]:
-        """Class decorator: make `name` buildable; also sets the class attribute `name`."""
+    def register(self, name: str) -> Callable[[Builder], Builder]:
+        """Decorator of a class or function: make `name` buildable; also sets its attribute `name`."""
 
-        def add(builder: type) -> type:
+        def add(builder: Builder) -> Builder:
             self._builders[name] = builder
             builder.name = name  # type: ignore[attr-defined]
             return builder

@@ -28,6 +28,8 @@ from mlffx.data.read import Frame, read_frames
 from mlffx.data.reorder import SiteLookup
 from mlffx.errors import UserError, nearest
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 def load_paper(config: Mapping[str, Any]) -> LabelledSet:
     """The released labels of the paper (`kind: paper`), from `root` or wherever a copy is found."""
@@ -47,15 +49,27 @@ def load_paper(config: Mapping[str, Any]) -> LabelledSet:
 
 
 def load_files(config: Mapping[str, Any]) -> LabelledSet:
-    """The user's own files (`kind: files`), relative to `root` or to the current directory."""
+    """The user's own files (`kind: files`), relative to `root`."""
     levels = parse_levels(config.get("levels") or {})
     low = low_level(config, levels)
-    root = Path(config.get("root") or ".")
-    if not root.is_dir():
-        raise UserError(f"no such directory '{root}'", "file names are relative to it", "data.root")
+    root = files_root(config.get("root"))
     dataset = _assemble(config, _reading(config, levels, low, root))
-    dataset.source = f"files in {root}"
+    dataset.source = f"files in {config.get('root') or '.'}"
     return dataset
+
+
+def files_root(root: str | Path | None) -> Path:
+    """Directory of the user's files, or of a set shipped with the checkout (`data/...`), from any current directory.
+
+    Raises:
+        UserError: when it is neither here nor in the checkout.
+    """
+    here = Path(root or ".")
+    if here.is_dir():
+        return here
+    if (CHECKOUT / here).is_dir():
+        return CHECKOUT / here
+    raise UserError(f"no such directory '{here}'", "file names are relative to it", "data.root")
 
 
 def low_level(config: Mapping[str, Any], levels: dict[str, Level]) -> str:
