@@ -34,6 +34,7 @@ from mlffx.evaluation.modes import KeyModes
 from mlffx.evaluation.progress import Tracker
 from mlffx.evaluation.report import data_uri
 from mlffx.evaluation.sweep_runs import (
+    DIFFERENCE,
     ENERGY,
     FORCES,
     OPTICAL,
@@ -52,6 +53,7 @@ from mlffx.training.losses import force_weight
 from mlffx.training.settings import TrainSettings
 
 COLUMNS = {
+    DIFFERENCE: "error of the difference (meV/atom)",
     ENERGY: "energy error (meV/atom)",
     FORCES: "force error (meV/Å)",
     OPTICAL: "Γ optical (cm$^{-1}$)",
@@ -156,7 +158,8 @@ def tasks(groups: Sequence[Series], exact: Mapping[str, KeyModes]) -> list[Task]
     for title in dict.fromkeys(s.task for s in groups):
         own = [s for s in groups if s.task == title]
         has_forces = any(s.values(FORCES) for s in own)
-        keys = [ENERGY, FORCES if has_forces else OPTICAL, PHONONS]
+        energy = DIFFERENCE if any(s.values(DIFFERENCE) for s in own) else ENERGY
+        keys = [energy, FORCES if has_forces else OPTICAL, PHONONS]
         panels = []
         for key in keys:
             curves = [Curve(s.name, values, s.linear) for s in own if (values := s.values(key))]

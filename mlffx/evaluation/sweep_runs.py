@@ -24,6 +24,7 @@ SIZES = ("size", "train_size", "data.train_size")
 SEEDS = ("seed", "split_seed")
 DRAWS = 16  # from the posterior of a reference
 ENERGY, FORCES = "test_energy_rmse_meV_per_atom", "test_forces_rmse_meV_per_A"
+DIFFERENCE = "test_difference_energy_rmse_meV_per_atom"  # of a delta, without the error of its base
 PHONONS, OPTICAL = "phonon_mae_cm1", "gamma_optical_cm1"
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -101,6 +102,8 @@ def _read(directory: Path, name: str, values: Mapping[str, Any]) -> Run:
     if run.state == "absent":
         run.state = "missing"
         return run
+    if run.finished and not (directory / "metrics.json").is_file():
+        run.state = "interrupted"
     run.reason = _reason(directory)
     if folder.config.is_file():
         run.settings = TrainSettings.read(folder.read_config())

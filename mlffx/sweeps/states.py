@@ -70,6 +70,9 @@ def _state(directory: Path, wanted: TrainSettings) -> str:
             return "missing"
         key, (there, asked) = next(iter(differing.items()))
         raise UserError(f"holds a run with {key}={there}, not {asked}", "take another sweep_dir", directory)
+    if status == "finished" and not (directory / "metrics.json").is_file():
+        run.set_status("interrupted")  # written by an earlier version, which said so before the metrics were there
+        return "begun"
     if status in DONE:
         return status
     if is_locked(directory):

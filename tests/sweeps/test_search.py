@@ -13,7 +13,7 @@ from mlffx.sweeps.plan import read_sweep
 from mlffx.sweeps.search import job_of, learning_curve, space
 
 optuna = pytest.importorskip("optuna")
-SPACE = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "model.n_hidden=interval(4,16)", "trainer.batch_size=2,4"]
+SPACE = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "model.n_hidden=int(interval(4,16))", "trainer.batch_size=2,4"]
 NETWORK = [*TWIN, "model=painn", "model.cutoff=2.8", "model.n_hidden=8", "launcher.threads=1"]
 
 
@@ -52,9 +52,9 @@ def test_a_search_counts_trials_prunes_and_goes_on(sweep, tmp_path):
     assert len(states) == 4
     assert set(states) <= {"COMPLETE", "PRUNED"}
     best = yaml.safe_load((tmp_path / "sweep" / "best.yaml").read_text())
-    assert best["parameters"] == {"lr": "5e-3"}
+    assert best["parameters"] == {"lr": "0.005"}
     assert math.isclose(best["val_energy_rmse_meV_per_atom"], study.best_value)
-    assert "optimizer.lr=5e-3" in best["command"]
+    assert "optimizer.lr=0.005" in best["command"]
 
 
 def test_a_trial_whose_sweep_was_killed_is_continued(sweep, tmp_path):

@@ -91,6 +91,23 @@ def test_a_mistake_in_any_value_is_told_before_the_first_job(sweep, tmp_path, ov
     assert not list((tmp_path / "sweep").glob("*/status.json"))
 
 
+def test_a_run_is_not_finished_before_its_metrics(tmp_path, monkeypatch):
+    """Killed between the two, it would never be completed."""
+    from mlffx.training import train
+    from mlffx.training.entry import entry_point
+
+    collect, seen = train._collect, []
+
+    def watched(settings, task, run, *more):
+        seen.append(run.status())
+        return collect(settings, task, run, *more)
+
+    monkeypatch.setattr(train, "_collect", watched)
+    entry_point([*LINEAR, f"run_dir={tmp_path / 'run'}", "trainer.progress=false"])
+    assert seen == ["running"]
+    assert state(tmp_path / "run") == "finished"
+
+
 def test_another_configuration_in_the_same_place_is_refused(sweep, tmp_path):
     assert sweep(*LINEAR, "seed=0,1")[0] == 0
     status, said = sweep(*[o for o in LINEAR if o != "loss=energy"], "seed=0,1")
