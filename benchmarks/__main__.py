@@ -35,6 +35,8 @@ LONG = {
     "architectures": [],
     "ionic_twin": [],
     "lih_range": [],
+    "lih_ladder": [],
+    "stacked_members": ["painn"],
     "active_learning": [],
 }
 
