@@ -122,10 +122,16 @@ def run_dynamics(
         effective_fit=fit,
         sscha=sscha,
         time_steps=_time_steps(runs["full"], supercell, masses, schedule, config, out_dir),
-        lengths=length_errors(main, config.resolution_cm1, groups or None) if config.convergence else [],
+        lengths=length_errors(main, _coarse(config, main), groups or None) if config.convergence else [],
     )
     result.save(out_dir)
     return result
+
+
+def _coarse(config: DynamicsConfig, run: Trajectory) -> float:
+    """Resolution, cm-1, that a quarter of the run can give: parts of it are compared at one resolution."""
+    needed = segment_length(config.resolution_cm1, run.sample_step, len(run.velocities))
+    return config.resolution_cm1 * max(1.0, 4.05 * needed / len(run.velocities))
 
 
 def _time_steps(

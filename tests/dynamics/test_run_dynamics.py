@@ -69,7 +69,7 @@ def test_time_step_and_length_are_judged(study):
     assert steps == [6.0, 3.0, 1.5]
     fluctuations = [entry["fluctuation"] for entry in stored["time_step"]]
     assert fluctuations[0] > fluctuations[1] > fluctuations[2]
-    assert stored["length"][-1]["production"] == pytest.approx(1.8, rel=0.02)
+    assert [entry["production"] for entry in stored["length"]] == pytest.approx([0.45, 0.9, 1.35, 1.8], rel=0.02)
     assert stored["length"][-1]["distance"] == 0
 
 
