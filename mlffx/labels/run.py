@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,23 +88,29 @@ def label(values: Mapping[str, Any], command: str = "") -> Labelled:
     for job in jobs[:1]:
         check_structure(job.atoms, method)
     print(f"{len(jobs)} structures of {len(frames[0])} atoms, {', '.join(levels)}, into {output}", file=sys.stderr)
-    problems = work.do(jobs)
-
-    labelled, left_out = [], dict(problems)
-    for job in jobs:
-        found = work.journal.read(job.key)
-        if found is not None and found.unconverged:
-            left_out[job.name] = f"not converged: {', '.join(found.unconverged)}"
-        elif found is not None:
-            labelled.append((job.name, job.atoms, found))
+    file = output / f"{settings.name}.xyz"
+    problems = work.do(jobs, often=lambda: write_extxyz(file, _finished(jobs, work.journal)[0], levels))
+    labelled, left_out = _finished(jobs, work.journal)
+    left_out |= problems
     if not labelled:
         first = next(iter(left_out.items()))
         raise UserError(f"no structure could be labelled ({first[0]}: {first[1]})", "see method", output)
-    file = output / f"{settings.name}.xyz"
     write_extxyz(file, labelled, levels)
     write_record(output / f"{settings.name}.json", values, method, labelled, left_out, levels, command)
     _tell(file, labelled, left_out, data_config(settings.name, file.name, levels, method, forces))
     return Labelled(file, len(labelled), left_out)
+
+
+def _finished(jobs: Sequence[Job], journal: Journal) -> tuple[list[tuple[str, Atoms, Label]], dict[str, str]]:
+    """Structures with all their labels, in order, and why others that were computed are left out."""
+    labelled, left_out = [], {}
+    for job in jobs:
+        found = journal.read(job.key)
+        if found is not None and found.unconverged:
+            left_out[job.name] = f"not converged: {', '.join(found.unconverged)}"
+        elif found is not None:
+            labelled.append((job.name, job.atoms, found))
+    return labelled, left_out
 
 
 class _Work:
@@ -120,12 +126,19 @@ class _Work:
         of = levels or self.levels
         return [Job(name, a, self.journal.key(a, self.method, of, forces), forces) for name, a in structures]
 
-    def do(self, jobs: Sequence[Job], levels: Sequence[str] | None = None, what: str = "labels") -> dict[str, str]:
-        """Compute what is not in the journal; returns what went wrong, by name."""
+    def do(
+        self,
+        jobs: Sequence[Job],
+        levels: Sequence[str] | None = None,
+        what: str = "labels",
+        often: Callable[[], None] = lambda: None,
+    ) -> dict[str, str]:
+        """Compute what is not in the journal; returns what went wrong, by name. Calls `often` every minute or so."""
         todo = [job for job in jobs if self.journal.read(job.key) is None]
         if len(todo) < len(jobs):
             print(f"{what}: {len(jobs) - len(todo)} of {len(jobs)} are there already", file=sys.stderr)
-        problems, start, told = {}, time.monotonic(), time.monotonic()
+        problems, start = {}, time.monotonic()
+        told = wrote = start
         with _bar(self.settings.progress) as bar:
             task = bar.add_task(what, total=len(todo), visible=bool(todo))
             done = compute(todo, self.method, levels or self.levels, self.journal.directory, self.workers)
@@ -135,6 +148,9 @@ class _Work:
                     problems[job.name] = problem
                     print(f"{job.name}: left out, {problem}", file=sys.stderr)
                 now = time.monotonic()
+                if now - wrote > 60:
+                    often()
+                    wrote = now
                 if bar.disable and self.settings.progress and (now - told > 30 or count in (1, len(todo))):
                     left = (now - start) / count * (len(todo) - count) / 60
                     print(f"{what}: {count} of {len(todo)}, {left:.0f} min left", file=sys.stderr, flush=True)
