@@ -17,6 +17,8 @@ from mlffx.errors import UserError
 # Let spglib raise instead of returning None and warning; phonopy and symfc do the same when they are imported.
 spglib.error.OLD_ERROR_HANDLING = False
 
+LARGEST_REPETITION = 10_000  # cells along an axis; a file with more has a damaged lattice
+
 
 @dataclass(frozen=True)
 class Match:
@@ -134,7 +136,8 @@ class Crystal:
             UserError: when the cell is no supercell of this crystal.
         """
         exact = np.asarray(cell) @ np.linalg.inv(self.cell)
-        matrix = np.rint(exact).astype(int)
+        possible = np.isfinite(exact).all() and np.abs(exact).max() < LARGEST_REPETITION
+        matrix = np.rint(exact).astype(int) if possible else np.zeros((3, 3), dtype=int)
         size = max(abs(np.linalg.det(matrix)), 1.0) ** (1 / 3)
         if round(abs(np.linalg.det(matrix))) == 0 or np.abs(exact - matrix).max() > 0.1 * size:
             raise UserError(
