@@ -39,7 +39,8 @@ def settle_control(c: Context) -> Verdict:
     if path is not None:
         labels = read_settle(path, c.crystal, masses)
     elif c.settings.data.get("kind") == "twin":
-        labels = twin_labels(c.settings.data, c.task.dataset.atoms[0], c.crystal, masses)
+        largest = float(c.task.dataset.amplitudes()[c.task.split.train].max())
+        labels = twin_labels(c.settings.data, c.task.dataset.atoms[0], c.crystal, masses, largest)
     else:
         remedy = "no labelled finite displacements: give settle=FILE, or declare data.settle (docs/settle.md)"
         return Verdict("settle", TITLE, "inconclusive", remedy)
@@ -52,10 +53,16 @@ def settle_control(c: Context) -> Verdict:
     return verdict(found)
 
 
-def twin_labels(data: Mapping[str, Any], structure: Atoms, crystal: Crystal, masses: np.ndarray) -> SettleLabels:
-    """Of an analytic twin, whose energies cost nothing: in the supercell of its structures, without noise."""
+def twin_labels(
+    data: Mapping[str, Any], structure: Atoms, crystal: Crystal, masses: np.ndarray, largest: float
+) -> SettleLabels:
+    """Of an analytic twin, whose energies cost nothing: in the supercell of its structures, without noise.
+
+    Args:
+        largest: rms displacement of the training structures, A; those of the test are displaced no further.
+    """
     supercell = crystal.supercell(crystal.repetitions(structure.cell.array))
-    frames = settle_structures(crystal, supercell, Plan(full=()))
+    frames = settle_structures(crystal, supercell, Plan(full=()).scaled(largest))
     for level, potential in twin_potentials(data).items():
         for frame, energy in zip(frames, evaluate_atoms(potential, frames, forces=False).energies, strict=True):
             frame.info[f"{level}_energy"] = float(energy)

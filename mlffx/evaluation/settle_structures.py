@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,18 @@ class Plan:
     step: float = 0.05
     random_step: float = 0.08
     seed: int = 20261122
+
+    def scaled(self, largest: float) -> Plan:
+        """The same with every length in proportion, so that no configuration is displaced by more than `largest`, A."""
+        factor = largest / max((*self.full, *self.projected))
+        return replace(
+            self,
+            amplitudes=tuple(factor * a for a in self.amplitudes),
+            full=tuple(factor * a for a in self.full),
+            projected=tuple(factor * a for a in self.projected),
+            step=factor * self.step,
+            random_step=factor * self.random_step,
+        )
 
 
 def settle_structures(crystal: Crystal, supercell: Atoms, plan: Plan | None = None) -> list[Atoms]:
@@ -132,6 +144,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--directions", type=int, default=defaults.directions)
     parser.add_argument("--step", type=float, default=defaults.step, help="A, of single components")
     parser.add_argument("--random-step", type=float, default=defaults.random_step, help="A, of random directions")
+    parser.add_argument("--largest", type=float, help="A, rms, of the configurations; all lengths in proportion (0.21)")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     options = parser.parse_args(arguments)
     spec = read_settings(options.data).get("crystal")
@@ -147,6 +160,7 @@ def main(arguments: Sequence[str]) -> None:
         options.random_step,
         options.seed,
     )
+    plan = plan if options.largest is None else plan.scaled(options.largest)
     supercell = crystal.supercell(conventional_matrix(crystal, options.cells))
     frames = settle_structures(crystal, supercell, plan)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -101,6 +101,12 @@ def test_structures_cover_every_mode(frames: list[Atoms]) -> None:
     assert np.linalg.norm(pair[0].positions - pair[1].positions) == pytest.approx(2 * PLAN.random_step)
 
 
+def test_a_plan_in_proportion() -> None:
+    plan = Plan().scaled(0.105)
+    assert max(plan.projected) == pytest.approx(0.105) and plan.amplitudes == pytest.approx((0.025, 0.05))
+    assert plan.step == pytest.approx(0.025) and plan.full == pytest.approx((0.06,))
+
+
 def test_frozen_phonons_are_the_phonons(settings: TrainSettings, labels: SettleLabels, crystal: Crystal) -> None:
     """Frequencies made of energies are those of the force constants, at every q-point of the cell."""
     low = twin_potentials(settings.data)["low"]
@@ -245,7 +251,9 @@ def test_in_an_evaluation(settings: TrainSettings, task: Task, file: Path, tmp_p
 
 
 def test_a_twin_labels_itself(settings: TrainSettings, task: Task, labels: SettleLabels, crystal: Crystal) -> None:
-    own = twin_labels(settings.data, task.dataset.atoms[0], crystal, masses_of(crystal.numbers)).labelled(["high"])
+    own = twin_labels(settings.data, task.dataset.atoms[0], crystal, masses_of(crystal.numbers), 0.21).labelled(
+        ["high"]
+    )
     assert len(own.projections) == 12 and not any(p.component for p in own.projections)
     for block, other in zip(own.blocks, labels.blocks, strict=True):
         found = block.frequencies(own.energies["low"])
