@@ -202,7 +202,7 @@ def _mean(values: Sequence[float]) -> str:
         return ""
     estimate = over_members(np.array(values, dtype=float))
     mean, sigma = float(estimate.mean), float(estimate.sigma)
-    digits = 1 if abs(mean) >= 10 else 3
+    digits = 1 if abs(mean) >= 10 else 2
     return f"{mean:.{digits}f}" + (f" ± {sigma:.{digits}f}" if np.isfinite(sigma) else "")
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Literal
 
 from mlffx.config import read_settings
 from mlffx.errors import UserError, nearest
-from mlffx.sweeps.worker import Outcome, Work, again, run
+from mlffx.sweeps.worker import Outcome, Work, again, run, start_fork_server
 from mlffx.training.run_directory import RunDirectory
 
 POLL_SECONDS = 5.0
 GIVE_UP = ".give_up"
+GRACE_SECONDS = 60  # for a run to write its checkpoint
 EXTRA = "install it with: pip install 'mlffx[sweeps]'"
 
 
@@ -159,12 +162,20 @@ class ClusterJob:
         self.work = work
 
     def __call__(self) -> Outcome:
+        if threading.current_thread() is threading.main_thread():
+            # SLURM tells every process of the job that its time is over; only submitit's own is to act on it
+            theirs = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            start_fork_server()
+            signal.signal(signal.SIGUSR2, theirs)
         return run(self.work, threading.Event(), (self.work.directory / GIVE_UP).exists)
 
     def checkpoint(self) -> Any:
-        """Called by submitit before the job's time is over."""
+        """Called by submitit before the job's time is over: the run writes a checkpoint, and is queued to go on."""
         from submitit.helpers import DelayedSubmission
 
+        for process in active_children():
+            process.terminate()
+            process.join(GRACE_SECONDS)
         return DelayedSubmission(ClusterJob(again(self.work)))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -165,7 +165,11 @@ def read_sweep(file: str | None, overrides: Sequence[str]) -> Sweep:
 def read_file(file: str) -> SweepFile:
     path = next((p for p in (Path(file), FILES / file, FILES / f"{file}.yaml") if p.is_file()), None)
     if path is None:
-        raise UserError(f"no sweep '{file}'", nearest(file, [p.stem for p in FILES.glob("*.yaml")]), "sweep")
+        raise UserError(
+            f"no sweep '{file}'",
+            nearest(file, [p.stem for p in FILES.glob("*.yaml") if not p.stem.startswith("wandb")]),
+            "sweep",
+        )
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 SQLITE_TIMEOUT = 60  # s, that a writer waits for another one
 HEARTBEAT = 60  # s, after which a silent machine's trials count as lost
 BEST = "best.yaml"
+DIVERGED = "diverged"  # said by the run: as good a reason never to draw such values again as a bad curve
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,12 @@ def search(
     assert settings.trials is not None
     _check(asked)
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are tracebacks of failed jobs
     study = _study(settings, asked, sweep_dir)
     _take_up_lost(study, sweep_dir)
     at_once = launcher.at_once()
     console.print(f"{_done(study)} of {settings.trials} trials, {launcher.name}, into {sweep_dir}", soft_wrap=True)
-    searching = _Search(asked, settings, launcher, sweep_dir, console)
+    searching = _Search(asked, settings, launcher, sweep_dir, console, space(asked))
     try:
         while (left := settings.trials - _done(study)) > 0:
             before = _done(study)
@@ -123,11 +124,16 @@ class _Search:
     """The objective: a trial's parameters in, the lowest value of the metric out, with a job in between."""
 
     def __init__(
-        self, asked: Sweep, settings: SearchSettings, launcher: Launcher, sweep_dir: Path, console: Console
+        self,
+        asked: Sweep,
+        settings: SearchSettings,
+        launcher: Launcher,
+        sweep_dir: Path,
+        console: Console,
+        space: dict[str, Any],
     ) -> None:
         self.asked, self.settings, self.launcher = asked, settings, launcher
-        self.sweep_dir, self.console = sweep_dir, console
-        self.space = space(asked)
+        self.sweep_dir, self.console, self.space = sweep_dir, console, space
         self.stop = threading.Event()
         self.outcomes: list[Outcome] = []
         self._writing = threading.Lock()
@@ -138,7 +144,7 @@ class _Search:
         if self.stop.is_set():
             raise JobEnded("interrupted")
         work = self._work(trial)
-        outcome = run_one(work, self.launcher, self.sweep_dir, self.stop, lambda: self._give_up(trial, work.directory))
+        outcome = run_one(work, self.launcher, self.sweep_dir, self.stop, lambda: self.give_up(trial, work.directory))
         curve = learning_curve(work.directory / "metrics.csv", self.settings.metric)
         value = min(curve.values(), default=math.inf)
         with self._writing:
@@ -146,7 +152,7 @@ class _Search:
             why = f" ({outcome.reason})" if outcome.reason else ""
             line = f"{work.name}: {outcome.state}{why}, {self.settings.metric} {value:.4g}  {trial.params}"
             self.console.print(line, markup=False, soft_wrap=True)
-        if outcome.state == "pruned":
+        if outcome.state == "pruned" or DIVERGED in outcome.reason:
             raise optuna.TrialPruned
         if outcome.state != "finished" or not math.isfinite(value):
             raise JobEnded(outcome.reason or outcome.state)
@@ -168,13 +174,13 @@ class _Search:
         more = own_overrides(plain(composed("train", job.overrides)), self.asked.name, threads)
         return again(Work(name, directory, [*job.overrides, *more, f"run_dir='{directory}'"], threads))
 
-    def _give_up(self, trial: optuna.Trial, directory: Path) -> bool:
+    def give_up(self, trial: optuna.Trial, directory: Path) -> bool:
         """Report the epochs there are; whether the pruner wants no more of them."""
         known = trial.study.trials[trial.number].intermediate_values
         for epoch, value in learning_curve(directory / "metrics.csv", self.settings.metric).items():
             if epoch not in known:
                 trial.report(value, epoch)
-        return trial.should_prune()
+        return bool(trial.should_prune())
 
 
 def space(asked: Sweep) -> dict[str, Any]:
@@ -243,7 +249,7 @@ def _check(asked: Sweep) -> None:
 
 
 def _study(settings: SearchSettings, asked: Sweep, sweep_dir: Path) -> optuna.Study:
-    """The study, found again by its name.
+    """The study, found again by the name of the sweep's directory.
 
     Raises:
         UserError: for a storage that cannot be opened, or a study of something else.
@@ -263,7 +269,7 @@ def _study(settings: SearchSettings, asked: Sweep, sweep_dir: Path) -> optuna.St
         try:
             storage = optuna.storages.RDBStorage(url, engine_kwargs=patience, heartbeat_interval=HEARTBEAT)
             study = optuna.create_study(
-                study_name=asked.name,
+                study_name=sweep_dir.name,
                 storage=storage,
                 sampler=samplers[settings.sampler](seed=settings.seed),
                 pruner=pruner,

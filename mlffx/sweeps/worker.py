@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ def _context() -> Any:
     context = get_context("forkserver")
     context.set_forkserver_preload(["mlffx.training.train", "mlffx.training.entry", "mlffx.sweeps.worker"])
     return context
+
+
+def start_fork_server() -> None:
+    """The process that the processes of jobs are forked from; it starts by itself with the first job otherwise."""
+    _context()
+    ensure_running()
 
 
 def again(work: Work) -> Work:

@@ -9,8 +9,9 @@ import yaml
 from small_sweeps import TWIN
 
 from mlffx.errors import UserError
+from mlffx.sweeps.launchers import LocalSettings
 from mlffx.sweeps.plan import read_sweep
-from mlffx.sweeps.search import job_of, learning_curve, space
+from mlffx.sweeps.search import SearchSettings, _Search, job_of, learning_curve, space
 
 optuna = pytest.importorskip("optuna")
 SPACE = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "model.n_hidden=int(interval(4,16))", "trainer.batch_size=2,4"]
@@ -39,9 +40,28 @@ def test_a_growing_file_is_read_to_its_last_whole_row(tmp_path):
         learning_curve(path, "val_los")
 
 
+def test_a_curve_above_the_median_is_given_up(tmp_path):
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=1)
+    study = optuna.create_study(pruner=pruner)
+    searching = _Search(None, SearchSettings(trials=2), LocalSettings(), tmp_path, None, {})
+    rows = ["epoch,val_loss", *(f"{epoch},{1 / (1 + epoch)}" for epoch in range(4))]
+    verdicts = []
+    for factor in (1, 5, 0.5):
+        trial = study.ask()
+        for n in range(2, len(rows) + 1):
+            values = [
+                row if i == 0 else f"{row.split(',')[0]},{factor * float(row.split(',')[1])}"
+                for i, row in enumerate(rows[:n])
+            ]
+            (tmp_path / "metrics.csv").write_text("\n".join(values) + "\n")
+            verdicts.append((factor, n - 2, searching.give_up(trial, tmp_path)))
+        study.tell(trial, factor)
+    assert [v for v in verdicts if v[2]] == [(5, 1, True), (5, 2, True), (5, 3, True)]
+
+
 def test_a_search_counts_trials_prunes_and_goes_on(sweep, tmp_path):
-    """Two trials, then two more by the same command with another number; the worst of all rates is pruned."""
-    wanted = [*NETWORK, "trainer.max_epochs=6", "optimizer.lr=5e-3,1e-12", "search.sampler=random", "search.seed=1"]
+    """Two trials, then two more by the same command; a rate at which training diverges counts as pruned."""
+    wanted = [*NETWORK, "trainer.max_epochs=6", "optimizer.lr=1e-3,0.5", "search.sampler=random", "search.seed=1"]
     early = ["search.startup_trials=1", "search.warmup_epochs=1", "search.metric=val_energy_rmse_meV_per_atom"]
     status, said = sweep(*wanted, *early, "search.trials=2")
     assert status == 0, said
@@ -50,11 +70,12 @@ def test_a_search_counts_trials_prunes_and_goes_on(sweep, tmp_path):
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'sweep' / 'study.db'}")
     states = [t.state.name for t in study.trials]
     assert len(states) == 4
-    assert set(states) <= {"COMPLETE", "PRUNED"}
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert all(t.params == {"lr": "0.5"} for t in study.trials if t.state.name == "PRUNED")
     best = yaml.safe_load((tmp_path / "sweep" / "best.yaml").read_text())
-    assert best["parameters"] == {"lr": "0.005"}
+    assert best["parameters"] == {"lr": "0.001"}
     assert math.isclose(best["val_energy_rmse_meV_per_atom"], study.best_value)
-    assert "optimizer.lr=0.005" in best["command"]
+    assert "optimizer.lr=0.001" in best["command"]
 
 
 def test_a_trial_whose_sweep_was_killed_is_continued(sweep, tmp_path):
