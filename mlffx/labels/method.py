@@ -8,7 +8,7 @@ from mlffx.errors import UserError, nearest
 
 LEVELS = ("dft", "hf", "mp2", "ccsd", "ccsdt")
 FUNCTIONALS = {"lda": "lda,pw", "pbe": "pbe,pbe"}
-FITTINGS = ("gdf", "rsgdf")
+FITTINGS = ("fft", "gdf", "rsgdf")
 DESCRIPTIONS = {
     "hf": "Hartree-Fock",
     "mp2": "MP2",
@@ -28,7 +28,9 @@ class Method:
             where the diffuse functions of gth-dzvp give 4e7 and five times the cost.
         pseudo: the same pseudopotential at all levels, so that levels differ in the treatment of electrons alone.
         auxiliary_beta: ratio of the even-tempered exponents of the fitting basis; smaller is larger and finer.
-        fitting: of the integrals of HF and beyond: gdf, or rsgdf (range-separated).
+        fitting: of the integrals of HF and beyond: fft (none: exact on the mesh, all in memory, up to about a hundred
+            orbitals), gdf, or rsgdf (range-separated).
+        mesh: points along each edge of the cell, for the density of DFT and for fft; None: from the precision.
         precision: of the lattice sums of the integrals, Ha.
         dft_precision: the same for the density on the grids of the level `dft`; chooses their mesh.
         scf_tolerance: change of the energy at which DFT and HF are converged, Ha.
@@ -44,6 +46,7 @@ class Method:
     pseudo: str = "gth-pade"
     auxiliary_beta: float = 1.8
     fitting: str = "gdf"
+    mesh: int | None = None
     precision: float = 1e-7
     dft_precision: float = 1e-6
     scf_tolerance: float = 1e-9
@@ -67,6 +70,8 @@ class Method:
         for key in ("scf_cycles", "ccsd_cycles", "memory"):
             if getattr(self, key) < 1:
                 raise UserError(f"{getattr(self, key)}", "give at least 1", f"method.{key}")
+        if self.mesh is not None and self.mesh < 5:
+            raise UserError(f"{self.mesh} points", "15 to 60 are usual, or null", "method.mesh")
         if not 1.2 <= self.auxiliary_beta <= 3:
             raise UserError(f"{self.auxiliary_beta:g}", "a ratio between 1.2 and 3", "method.auxiliary_beta")
 
