@@ -60,7 +60,7 @@ class Context:
 
     def spectra(self, potentials: Members, name: str) -> Spectra:
         found = recalibrated(force_constants(potentials, self.crystal, self.phonons, self.track), self.sigma_scale)
-        return spectra(name, found, self.phonons, self.track, density_of_states=False)
+        return spectra(name, found, self.phonons, self.track, self.nac, density_of_states=False)
 
     def fit(self, settings: TrainSettings, task: Task, name: str, base: Potential | None) -> Members:
         """Fit `settings` on `task` into `controls/name`, or take what is there; a single member, or draws about it."""

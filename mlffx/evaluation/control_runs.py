@@ -104,7 +104,7 @@ def run_controls(names: Sequence[str], context: Context) -> list[Verdict]:
 
 def _key(c: Context) -> str:
     """Hash of what a verdict depends on: checkpoints, the way phonons are computed, the scale of sigma."""
-    parts = [*(fingerprint(p) for p in c.members.fitted), repr(c.phonons), repr(c.sigma_scale)]
+    parts = [*(fingerprint(p) for p in c.members.fitted), repr(c.phonons), repr(c.sigma_scale), repr(c.nac)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
