@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint format bench clean
+.PHONY: setup demo test test-slow lint format docs bench clean
 
 setup: .venv/.ready
 
@@ -32,6 +32,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup          ## the site, into site/
+	$(BIN)/python -m mkdocs build --quiet
 
 bench: setup
 	$(BIN)/python -m benchmarks
