@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mlffx.data.assemble import files_root
 from mlffx.data.crystal import Crystal
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
@@ -74,7 +75,7 @@ def labels_file(given: Path | str | None, data: Mapping[str, Any]) -> Path | Non
     if given:
         return Path(given)
     declared = data.get("settle")
-    return None if declared is None else Path(str(data.get("root") or ".")) / str(declared)
+    return None if declared is None else files_root(data.get("root")) / str(declared)
 
 
 def settle_labels(run: Path | str, given: Path | str | None) -> Path | None:

@@ -2,8 +2,9 @@
 
 DFT runs on multigrids and has analytic forces. Hartree-Fock and what builds on it take the integrals from the same
 mesh, exactly (small cells), or by Gaussian density fitting: even-tempered fitting bases roughen the energy surface of
-diamond by several meV a cell, curvatures from the mesh are the same at 0.01 and 0.04 A to 1e-3. The exchange divergence is treated by the Madelung (probe-charge Ewald) correction, in HF and in the
-orbital energies. Cells with an odd number of electrons, metals and magnets are out of scope: everything is restricted.
+diamond by several meV a cell, while curvatures from the mesh are the same at 0.01 and 0.04 A to 1e-3. The exchange
+divergence is treated by the Madelung (probe-charge Ewald) correction, in HF and in the orbital energies. Cells with an
+odd number of electrons, metals and magnets are out of scope: everything is restricted.
 """
 
 from __future__ import annotations

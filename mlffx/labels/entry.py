@@ -26,6 +26,7 @@ Keys:
   crystal.a=3.57          and crystal.prototype, crystal.species
   supercell=[1,1,1]       conventional cells; its Gamma point alone is used
   levels=[dft,mp2]        some of dft hf mp2 ccsd ccsdt
+  collect=true            write the file of what is finished and compute nothing
   workers=0               processes of one thread; 0: one a core
   print=true              show the composed configuration and stop
 

@@ -40,6 +40,7 @@ class LabelSettings:
         forces: those of the level dft.
         workers: processes of one thread each; 0 for as many as there are cores.
         output: directory.
+        collect: write the file of what is finished and compute nothing.
         progress: show a bar (on a terminal) or a line now and then.
     """
 
@@ -52,6 +53,7 @@ class LabelSettings:
     forces: bool = True
     workers: int = 0
     output: str | None = None
+    collect: bool = False
     progress: bool = True
 
 
@@ -89,7 +91,11 @@ def label(values: Mapping[str, Any], command: str = "") -> Labelled:
         check_structure(job.atoms, method)
     print(f"{len(jobs)} structures of {len(frames[0])} atoms, {', '.join(levels)}, into {output}", file=sys.stderr)
     file = output / f"{settings.name}.xyz"
-    problems = work.do(jobs, often=lambda: write_extxyz(file, _finished(jobs, work.journal)[0], levels))
+    problems = (
+        {}
+        if settings.collect
+        else work.do(jobs, often=lambda: write_extxyz(file, _finished(jobs, work.journal)[0], levels))
+    )
     labelled, left_out = _finished(jobs, work.journal)
     left_out |= problems
     if not labelled:

@@ -143,7 +143,8 @@ def from_file(site: Site, file: str, count: int | None = None) -> list[Atoms]:
     frames = []
     for image in images[:count]:
         atoms = Atoms(image.numbers, image.positions, cell=image.cell, pbc=image.pbc)
-        atoms.info.update({k: v for k, v in image.info.items() if isinstance(v, (str, int, float))})
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in image.info.items()}
+        atoms.info.update({k: v for k, v in plain.items() if isinstance(v, (str, int, float))})
         frames.append(atoms)
     names = [atoms.info["name"] for atoms in frames if "name" in atoms.info]
     if len(set(names)) < len(names):

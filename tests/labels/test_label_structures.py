@@ -7,7 +7,9 @@ import pytest
 
 from mlffx.data.crystal import Crystal
 from mlffx.errors import UserError
+from mlffx.labels.engine import Label
 from mlffx.labels.structures import Site, build_structures, ladder
+from mlffx.labels.write import write_extxyz
 from mlffx.lattice.force_constants import conventional_matrix, finite_displacement
 from mlffx.lattice.phonons import Phonons
 from mlffx.potentials.batched import evaluate_atoms, in_double
@@ -86,6 +88,17 @@ def test_frozen_modes_have_the_curvature_of_the_phonons(site, potential, label):
 def test_a_point_the_supercell_does_not_repeat_is_refused(site):
     with pytest.raises(UserError, match="does not repeat L"):
         build_structures({"kind": "frozen", "qpoints": ["L"]}, site)
+
+
+def test_what_came_with_a_structure_stays_with_it(site, tmp_path):
+    import ase.io
+
+    (atoms,) = build_structures({"kind": "displaced", "count": 1}, site)
+    atoms.info = {"name": "one", "settle": "force", "settle_block": "X TA TO", "settle_configuration": 3, "width": 0.5}
+    ase.io.write(tmp_path / "in.xyz", [atoms], format="extxyz")
+    (found,) = build_structures({"kind": "file", "file": str(tmp_path / "in.xyz")}, site)
+    write_extxyz(tmp_path / "out.xyz", [("one", found, Label({"dft": -1.5}))], ("dft",))
+    assert ase.io.read(tmp_path / "out.xyz").info == atoms.info | {"energy_dft": -1.5}
 
 
 def test_names_in_a_file_must_differ(site, tmp_path):

@@ -83,6 +83,14 @@ def test_energy_does_not_depend_on_where_the_molecule_is():
         assert there[level] == pytest.approx(here[level], abs=1e-4)  # eV: the egg-box of the grids
 
 
+def test_integrals_of_the_mesh_are_those_that_fitting_approaches():
+    exact = labels_of(hydrogen(), replace(SMALL, fitting="fft", mesh=45), LEVELS, forces=False)
+    fitted = labels_of(hydrogen(), replace(SMALL, auxiliary_beta=1.8, mesh=45), LEVELS, forces=False)
+    assert not exact.unconverged
+    for level in LEVELS:
+        assert exact.energies[level] == pytest.approx(fitted.energies[level], abs=0.02)  # eV, the error of the fit
+
+
 def test_unconverged_levels_are_marked_and_stop_what_builds_on_them():
     found = labels_of(hydrogen(), replace(SMALL, ccsd_cycles=1), LEVELS, forces=False)
     assert found.unconverged == ["ccsd", "ccsdt"] and list(found.energies) == ["dft", "hf", "mp2"]
@@ -128,7 +136,9 @@ def test_labels_go_through_the_reader_and_are_found_again(tmp_path, capsys):
 
     capsys.readouterr()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "finished").iterdir()}
-    more = label(settings_for(tmp_path, [*distances, 0.86]), "test")
+    longer = settings_for(tmp_path, [*distances, 0.86])
+    assert label(longer | {"collect": True}).structures == 3
+    more = label(longer, "test")
     assert more.structures == 4 and "3 of 4 are there already" in capsys.readouterr().err
     assert all(p.stat().st_mtime_ns == time_ for p, time_ in before.items())
 
