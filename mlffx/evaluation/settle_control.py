@@ -23,7 +23,7 @@ from mlffx.evaluation.control_context import Context
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.settle import settle_figure
-from mlffx.evaluation.settle import Comparison, Settlement, settle
+from mlffx.evaluation.settle import Comparison, Settlement, called, settle
 from mlffx.evaluation.settle_labels import SettleLabels, labels_of, read_settle
 from mlffx.evaluation.settle_structures import Plan, settle_structures
 from mlffx.evaluation.settle_verdict import MISSED, ROW, TITLE, verdict
@@ -123,7 +123,7 @@ def report_table(found: Verdict) -> tuple[list[str], list[list[str]]] | None:
     modes, forces = found.numbers.get("frequencies"), found.numbers.get("forces")
     if not modes and not forces:
         return None
-    high, low = str(found.numbers["high"]).upper(), str(found.numbers.get("low") or "").upper()
+    high, low = called(str(found.numbers["high"])), called(str(found.numbers.get("low") or ""))
     heads = ["", f"{high}, true", "predicted", *([f"{low}, true", "shift, true", "predicted", "missed"] if low else [])]
     rows = []
     for row in (modes or {}).get("rows", []):

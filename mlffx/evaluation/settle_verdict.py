@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlffx.evaluation.controls import Verdict, Word
-from mlffx.evaluation.settle import SEEN, Comparison, Settlement
+from mlffx.evaluation.settle import SEEN, Comparison, Settlement, called
 
 TITLE = "Finite differences of the high level settle it"
 PASS_EXPLAINED, FAIL_EXPLAINED = 0.8, 0.5  # of the mean square of the shift, label noise taken off
@@ -18,7 +18,7 @@ MISSED = ("predicted_shift", "shift_sigma", "missed")
 
 def verdict(found: Settlement) -> Verdict:
     """Pass where the prediction explains the shift within its error bars, for forces and for frequencies."""
-    shift = f"{found.high} - {found.low}" if found.low else found.high
+    shift = f"{called(found.high)} - {called(found.low)}" if found.low else called(found.high)
     words: list[Word] = []
     parts: list[str] = []
     for kind, comparison, factor, unit in (
@@ -82,7 +82,7 @@ def _force_rows(c: Comparison) -> list[dict[str, Any]]:
     """Root mean squares over the directions of each configuration, meV/A; and of what the prediction misses."""
     numbers = [name.split(":")[0] for name in c.names]
     rows = []
-    for number in dict.fromkeys(numbers):
+    for number in sorted(set(numbers), key=int):
         own = np.array([n == number for n in numbers])
         row: dict[str, Any] = {"name": f"configuration {number}, {own.sum()} forces"}
         for key in ("high", "predicted", "low", "base", "shift", "shift_noise", "predicted_shift", "missed"):

@@ -215,7 +215,7 @@ def test_what_is_written(settings: TrainSettings, labels: SettleLabels, tmp_path
     assert table is not None
     heads, lines = table
     assert heads[1:4] == ["HIGH, true", "predicted", "LOW, true"] and all(len(line) == len(heads) for line in lines)
-    assert lines[0][0] == "Γ TO, cm⁻¹" and lines[-1][0] == "configuration 0, 24 forces, rms, meV/Å"
+    assert lines[0][0] == "Γ TO, cm⁻¹" and lines[5][0] == "configuration 0, 24 forces, rms, meV/Å"
     axes = settle_figure(found).axes
     assert len(axes) == 2 and [t.get_text() for t in axes[1].get_xticklabels()] == [
         "Γ TO",

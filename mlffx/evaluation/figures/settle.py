@@ -82,4 +82,6 @@ def _modes(axes: Axes, c: Comparison, found: Settlement) -> None:
 
 
 def _shift(found: Settlement) -> str:
-    return found.high.upper() if found.low is None else f"{found.high.upper()} − {found.low.upper()}"
+    from mlffx.evaluation.settle import called  # it imports controls, which import figures
+
+    return called(found.high) if found.low is None else f"{called(found.high)} − {called(found.low)}"
