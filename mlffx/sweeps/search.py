@@ -55,7 +55,7 @@ class SearchSettings:
         metric: column of metrics.csv whose lowest value a trial is judged by.
         storage: database URL; None: SQLite in the sweep's directory.
         sampler: `tpe` (learns from the trials before) or `random`.
-        seed: of the sampler.
+        seed: of the sampler; without effect where machines share a storage, which must not draw the same.
         pruner: `median` ends a trial that is worse than the median of the others at the same epoch; `none` ends none.
         startup_trials: that are never ended.
         warmup_epochs: in which no trial is ended.
@@ -145,6 +145,8 @@ class _Search:
             raise JobEnded("interrupted")
         work = self._work(trial)
         outcome = run_one(work, self.launcher, self.sweep_dir, self.stop, lambda: self.give_up(trial, work.directory))
+        if DIVERGED in outcome.reason:
+            outcome = replace(outcome, state="pruned")
         curve = learning_curve(work.directory / "metrics.csv", self.settings.metric)
         value = min(curve.values(), default=math.inf)
         with self._writing:
@@ -152,7 +154,7 @@ class _Search:
             why = f" ({outcome.reason})" if outcome.reason else ""
             line = f"{work.name}: {outcome.state}{why}, {self.settings.metric} {value:.4g}  {trial.params}"
             self.console.print(line, markup=False, soft_wrap=True)
-        if outcome.state == "pruned" or DIVERGED in outcome.reason:
+        if outcome.state == "pruned":
             raise optuna.TrialPruned
         if outcome.state != "finished" or not math.isfinite(value):
             raise JobEnded(outcome.reason or outcome.state)
@@ -271,7 +273,6 @@ def _study(settings: SearchSettings, asked: Sweep, sweep_dir: Path) -> optuna.St
             study = optuna.create_study(
                 study_name=sweep_dir.name,
                 storage=storage,
-                sampler=samplers[settings.sampler](seed=settings.seed),
                 pruner=pruner,
                 load_if_exists=True,
             )
@@ -282,6 +283,9 @@ def _study(settings: SearchSettings, asked: Sweep, sweep_dir: Path) -> optuna.St
     if (there := study.user_attrs.get("asked")) not in (None, wanted):
         raise UserError("holds a search over something else", f"take another sweep_dir ({there})", url)
     study.set_user_attr("asked", wanted)
+    # a search that goes on, or has company, must not draw again what has been drawn
+    seed = settings.seed + len(study.get_trials(deepcopy=False)) if settings.storage is None else None
+    study.sampler = samplers[settings.sampler](seed=seed)
     return study
 
 
