@@ -136,7 +136,7 @@ class _Calculation:
         """Converged Hartree-Fock, or None."""
         from pyscf.pbc import df, scf
 
-        cell = _cell(self.atoms, self.method, self.method.precision)
+        cell = _cell(self.atoms, self.method, self.method.precision, self.method.mesh)
         start = time.perf_counter()
         hf = scf.RHF(cell, exxdiv="ewald")
         if self.method.fitting == "fft":
@@ -200,7 +200,7 @@ def _keep_integrals(hf: Any) -> None:
     hf.with_df.ao2mo = lambda orbitals, *_, **__: ao2mo.incore.full(integrals, orbitals, compact=False)
 
 
-def _cell(atoms: Atoms, method: Method, precision: float) -> Any:
+def _cell(atoms: Atoms, method: Method, precision: float, mesh: int | None = None) -> Any:
     """PySCF's cell of a structure."""
     from pyscf.lib.exceptions import BasisNotFoundError
     from pyscf.pbc import gto
@@ -213,7 +213,7 @@ def _cell(atoms: Atoms, method: Method, precision: float) -> Any:
                 a=atoms.cell.array,
                 unit="A",
                 basis=method.basis,
-                mesh=None if method.mesh is None else [method.mesh] * 3,
+                mesh=None if mesh is None else [mesh] * 3,
                 pseudo=method.pseudo,
                 precision=precision,
                 max_memory=method.memory,
