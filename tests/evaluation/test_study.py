@@ -233,7 +233,7 @@ def test_a_misspelt_preset_or_override_is_told(tmp_path: Path) -> None:
 
 
 def test_levels_without_a_file_are_left_out_with_the_reason(paper_data: Path) -> None:
-    settings = EvaluateSettings.compose(["preset=paper", f"preset.train=[logger=csv,data.root={paper_data}]"])
+    settings = EvaluateSettings.compose(["preset=paper", f"preset.train=['logger=csv','data.root={paper_data}']"])
     plan = make_plan(PresetSettings.read(settings.preset))
     names = {e.name for e in plan.entries}
     assert {"diamond/delta/ccsdt", "lih/ladder/ccsdt", "lih/charge_aware/dft"} <= names
@@ -242,7 +242,7 @@ def test_levels_without_a_file_are_left_out_with_the_reason(paper_data: Path) ->
     base = next(e for e in plan.entries if e.name == "diamond/delta/dft")
     delta = next(e for e in plan.entries if e.name == "diamond/delta/ccsdt")
     assert cached_run(delta.config["base"], delta.config["cache_dir"]) == base.path  # trained once
-    small = EvaluateSettings.compose(["preset=paper_small", f"preset.train=[logger=csv,data.root={paper_data}]"])
+    small = EvaluateSettings.compose(["preset=paper_small", f"preset.train=['logger=csv','data.root={paper_data}']"])
     fewer = make_plan(PresetSettings.read(small.preset))
     assert 5 < len(fewer.entries) < len(names) / 2
     assert {p.step for p in fewer.parts} == {"train", "evaluate"}

@@ -57,8 +57,9 @@ def perform(plan: Plan, *, force: bool = False, progress: bool = True) -> Record
 
 def done_before(part: Part, force: bool = False) -> bool:
     """Whether an earlier call has done a part and nothing it depends on has changed; with `force` only trainings."""
-    if part.step == "train":
-        return RunDirectory(part.entry.path).status() == "finished"
+    trained = RunDirectory(part.entry.path).status() == "finished"
+    if part.step == "train" or not trained:
+        return trained
     return not force and _why(part) is None
 
 
