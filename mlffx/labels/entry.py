@@ -18,7 +18,7 @@ HELP = """mlffx: energies of supercells from DFT to CCSD(T), by PySCF (pip insta
   python label.py structures=file structures.file=chosen.xyz name=chosen
 
 Groups:
-  label=diamond_cell                            presets: the commands behind the sets in data/
+  label=diamond_cell                            presets of conf/label: data sets to make yourself
   structures=thermal|displaced|frozen|md|file   which structures
   method=default|quick|tight                    basis and thresholds
 Keys:
