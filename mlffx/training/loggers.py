@@ -187,6 +187,7 @@ class TrainingRun(WandbRun):
             "group": group,
             "artifact": f"model-{run_id}",
         }
+        directory.path.mkdir(parents=True, exist_ok=True)  # members trained in turn come here before their checkpoints
         write_atomically(directory.path / IDENTITY, json.dumps(identity, indent=1))
         config = asdict(settings) | {
             "member": member,

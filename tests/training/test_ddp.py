@@ -108,7 +108,8 @@ def graphs():
     task = prepare(TrainSettings.read(config))
     found = task.graphs(2.8, np.arange(7))
     for graph in found[::3]:  # a structure repeated beside itself has twice the atoms
-        for name in [k for k in graph.keys() if graph.is_node_attr(k)]:
+        names = graph.keys()  # of the graph: iterating over it gives pairs
+        for name in [k for k in names if graph.is_node_attr(k)]:
             graph[name] = torch.cat([graph[name], graph[name]])
         assert graph.num_nodes == len(graph[keys.NUMBERS])
     return found

@@ -16,7 +16,7 @@ from mlffx.training.fine_tuning import network_of
 
 FIXTURES = Path(__file__).resolve().parents[1] / "models" / "fixtures"
 FEW = [o for o in QUICK if not o.startswith("trainer.max_epochs")] + ["trainer.max_epochs=2"]
-STILL = ["optimizer.lr=0", "scheduler=constant", "trainer.max_epochs=1"]  # weights stay where they began
+STILL = ["optimizer.lr=1e-30", "scheduler=constant", "trainer.max_epochs=1"]  # weights stay where they began
 
 
 @pytest.fixture
