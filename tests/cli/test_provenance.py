@@ -30,7 +30,6 @@ def test_the_last_one_to_set_a_value_is_its_source():
 def test_files_made_from_other_files():
     found = sources("train", ["data=diamond_twin_b", "experiment=lih_ladder", "data=diamond_twin_b"])
     assert found["data.sampling_seed"] == "conf/data/diamond_twin_b.yaml"
-    assert found["data.repetitions"] == "conf/data/diamond_twin.yaml"
     assert found["potential.low"] == "conf/experiment/lih_ladder.yaml"
     assert found["electrostatics.fit"] == "conf/experiment/lih_direct.yaml"
 

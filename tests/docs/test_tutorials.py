@@ -30,7 +30,7 @@ SMALL = {
     "train.py": ["trainer.max_epochs=1", "trainer.progress=false", "trainer.workers=1"],
     "evaluate.py": [
         "phonons.supercell=2",
-        "phonons.mesh=5",
+        "phonons.mesh=9",
         "phonons.cross_check=false",
         "samples=2",
         "progress=false",
