@@ -11,7 +11,6 @@ import yaml
 from mlffx.compose import CONF, base_overrides, composed, opened, plain
 from mlffx.errors import UserError, nearest
 from mlffx.provenance import help_text, naming_sources, show
-from mlffx.training.run_directory import RunDirectory
 
 FLAGS = (
     "-h",
@@ -87,6 +86,7 @@ def _low_level(data: dict) -> str:
 
 def _resume(path: Path, others: list[str]) -> None:
     """Go on with an unfinished run; its own configuration decides, others may not be changed."""
+    from mlffx.training.run_directory import RunDirectory
     from mlffx.training.train import train
 
     if others:
