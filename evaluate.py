@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mlffx.compose import run_checked
+from mlffx.command_line import AGAIN, run_checked
 
 
 def main() -> None:
@@ -15,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_checked(main)
+    run_checked(main, AGAIN)

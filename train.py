@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mlffx.compose import run_checked
+from mlffx.command_line import run_checked
 
 
 def main() -> None:

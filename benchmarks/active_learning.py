@@ -20,6 +20,7 @@ import numpy as np
 from rich.progress import track
 
 from mlffx.active.linear import STRATEGIES, LinearProblem, rounds
+from mlffx.command_line import AGAIN, run_checked
 from mlffx.data.__main__ import read_settings
 from mlffx.data.dataset import LabelledSet
 from mlffx.data.twin import twin_potentials
@@ -134,14 +135,11 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("runs/active_learning"))
     options = parser.parse_args()
-    try:
-        data = read_settings([f"data={options.data}"])
-        if options.data == "ionic_twin":
-            data |= SMALL_CELL
-        noise = options.noise or (1e-4 if options.data == "ionic_twin" else 3e-3)
-        found = study(data, options.level or ("high" if data["kind"] == "twin" else "ccsdt"), noise)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    data = read_settings([f"data={options.data}"])
+    if options.data == "ionic_twin":
+        data |= SMALL_CELL
+    noise = options.noise or (1e-4 if options.data == "ionic_twin" else 3e-3)
+    found = study(data, options.level or ("high" if data["kind"] == "twin" else "ccsdt"), noise)
     sizes = [n for n in SIZES if n <= pool_size(found)]
     errors = {
         strategy: np.array(
@@ -164,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_checked(main, AGAIN)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlffx.command_line import AGAIN, run_checked
 from mlffx.compose import composed, plain
 from mlffx.data.splits import split
-from mlffx.errors import UserError
 from mlffx.lattice import Phonons, autodiff, conventional_matrix, labelled_frequencies
 from mlffx.potentials.base import Potential
 from mlffx.potentials.charge_aware import with_charges
@@ -137,11 +137,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the numbers")
     options = parser.parse_args()
     more = [f"data.root={options.root}"] if options.root else []
-    try:
-        found = measure(options.splits, more)
-        found["ridges"] = ridges(more)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    found = measure(options.splits, more)
+    found["ridges"] = ridges(more)
     print(f"label noise, meV/atom: {found['label noise']}")
     print(
         f"cm-1, mean +- scatter over {options.splits} splits\n{'':10}" + "".join(f"{a} {b}".rjust(12) for a, b in MODES)
@@ -163,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_checked(main, AGAIN)

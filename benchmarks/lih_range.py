@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mlffx.command_line import AGAIN, run_checked
 from mlffx.compose import composed, plain
-from mlffx.errors import UserError
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.decay import force_constant_decay
 from mlffx.lattice import ForceConstants, Phonons, autodiff, conventional_matrix, labelled_frequencies
@@ -42,10 +42,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="where to draw, without ending")
     options = parser.parse_args()
     root = [f"data.root={options.root}"] if options.root else []
-    try:
-        found = {kind: measure([*root, *more]) for kind, more in KINDS.items()}
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    found = {kind: measure([*root, *more]) for kind, more in KINDS.items()}
     for kind, result in found.items():
         print(f"\n{kind}: held-out {result['errors']}")
         print("  |Phi| by distance (A: eV/A^2): " + "  ".join(f"{r}: {v:.4f}" for r, v in result["decay"].items()))
@@ -85,4 +82,4 @@ def decay(constants: ForceConstants) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_checked(main, AGAIN)

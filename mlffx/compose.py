@@ -1,11 +1,9 @@
-"""Between Hydra and the package: compose a configuration, tell mistakes in one line, derive that of the base."""
+"""Between Hydra and the package: compose a configuration, explain what is wrong with it, derive that of the base."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,32 +196,3 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
 def show(config: DictConfig) -> None:
     """Print the composed configuration as YAML."""
     print(yaml.safe_dump(plain(config), sort_keys=False), end="")
-
-
-def run_checked(main: Callable[[], Any]) -> None:
-    """Run an entry point; the exit status tells what became of it.
-
-    | status | meaning |
-    |---|---|
-    | 0 | done |
-    | 2 | a mistake of the user's, told in one line |
-    | 130, 143, 138 | interrupted by SIGINT (Ctrl-C), SIGTERM, SIGUSR1; `resume=RUN_DIR` goes on |
-    | 1 | a mistake of ours, told in one line; MLFFX_TRACEBACK=1 shows where |
-    """
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as error:
-        print(f"{error or 'interrupted'}; go on with resume=RUN_DIR", file=sys.stderr)
-        raise SystemExit(getattr(error, "exit_status", 130)) from None
-    except BrokenPipeError:  # what we print goes to `head`, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if os.environ.get("MLFFX_TRACEBACK"):
-            raise
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        remedy = "this is a bug of mlffx; MLFFX_TRACEBACK=1 shows where"
-        print(f"error: {line[:500]}; {remedy}", file=sys.stderr)
-        raise SystemExit(1) from None

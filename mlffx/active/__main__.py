@@ -21,6 +21,7 @@ from rich.console import Console
 
 from mlffx.active.acquisition import Criterion, Learner
 from mlffx.active.loop import rounds
+from mlffx.command_line import AGAIN, exit_status
 from mlffx.config import read_settings
 from mlffx.errors import UserError, nearest
 
@@ -94,25 +95,24 @@ def pool_of(learner: Learner, file: str | None) -> list[Atoms]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0, or 2 after a mistake the user can mend, told in one line."""
+    """Run a command; its exit status (mlffx/command_line.py)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(__doc__.strip())
         return 0
+    return exit_status(lambda: _run(given[0], given[1:]), AGAIN)
+
+
+def _run(command: str, arguments: Sequence[str]) -> None:
     console = Console()
-    try:
-        if given[0] == "choose":
-            choose_next(read_settings(ChooseSettings, _pairs(given[1:]), ""), console)
-        elif given[0] == "loop":
-            settings = read_settings(LoopSettings, _pairs(given[1:]), "")
-            for r in rounds(settings.run, settings.rounds, settings.n, settings.engine, settings.by, settings.samples):
-                console.print(f"{len(r.choice.indices)} new labels: {r.trained}", highlight=False, soft_wrap=True)
-        else:
-            raise UserError(f"no command '{given[0]}'", nearest(given[0], ("choose", "loop")), "command line")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if command == "choose":
+        choose_next(read_settings(ChooseSettings, _pairs(arguments), ""), console)
+    elif command == "loop":
+        settings = read_settings(LoopSettings, _pairs(arguments), "")
+        for r in rounds(settings.run, settings.rounds, settings.n, settings.engine, settings.by, settings.samples):
+            console.print(f"{len(r.choice.indices)} new labels: {r.trained}", highlight=False, soft_wrap=True)
+    else:
+        raise UserError(f"no command '{command}'", nearest(command, ("choose", "loop")), "command line")
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, Any]:

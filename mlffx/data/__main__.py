@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn, track
 from rich.table import Table
 
+from mlffx.command_line import AGAIN, exit_status
 from mlffx.data.cc4s import CORRECTIONS
 from mlffx.data.collect import POLICIES, Request, collect, refuse_problems
 from mlffx.data.dataset import load_dataset
@@ -35,7 +36,7 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parents[2] / "conf" / "data"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0, or 2 after a mistake the user can mend, told in one line."""
+    """Run a command; its exit status (mlffx/command_line.py)."""
     parser = argparse.ArgumentParser(
         prog="python -m mlffx.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,21 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     looking.add_argument("settings", nargs="+", metavar="key=value", help="data=NAME or FILE.yaml, then data.KEY=VALUE")
     _collect_options(commands.add_parser("collect", help="gather a tree of calculations into one labelled file"))
     options = parser.parse_args(arguments)
+    return exit_status(lambda: _run(options), AGAIN)
+
+
+def _run(options: argparse.Namespace) -> None:
     console = Console(stderr=options.command == "fetch")
-    try:
-        if options.command == "fetch":
-            run_fetch(options.to or fetched_directory(), options.url, options.only, console)
-        elif options.command == "collect":
-            run_collect(options, console)
-        else:
-            run_inspect(read_settings(options.settings), console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
-    return 0
+    if options.command == "fetch":
+        run_fetch(options.to or fetched_directory(), options.url, options.only, console)
+    elif options.command == "collect":
+        run_collect(options, console)
+    else:
+        run_inspect(read_settings(options.settings), console)
 
 
 def run_fetch(target: Path, url: str, only: str, console: Console) -> None:

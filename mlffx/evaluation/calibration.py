@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mlffx.command_line import AGAIN, run_checked
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation.control_context import fit_one
@@ -202,8 +203,4 @@ def _said(c: Calibration) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_checked(lambda: main(sys.argv[1:]), AGAIN)

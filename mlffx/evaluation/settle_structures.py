@@ -19,6 +19,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from mlffx.command_line import AGAIN, run_checked
 from mlffx.data.crystal import Crystal
 from mlffx.errors import UserError
 from mlffx.lattice.force_constants import conventional_matrix
@@ -171,8 +172,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_checked(lambda: main(sys.argv[1:]), AGAIN)

@@ -26,7 +26,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from mlffx.compose import run_checked
+from mlffx.command_line import AGAIN, run_checked
 from mlffx.errors import UserError
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.learning import Curve, Panel, Task, error_curves
@@ -276,4 +276,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_checked(main)
+    run_checked(main, AGAIN)

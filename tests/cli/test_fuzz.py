@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from breakage import broken_config, broken_file
 
-from mlffx.compose import run_checked
+from mlffx.command_line import run_checked
 from mlffx.training.entry import entry_point
 
 ROOT = Path(__file__).resolve().parents[2]

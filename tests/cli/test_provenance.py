@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mlffx import provenance
-from mlffx.compose import run_checked
+from mlffx.command_line import run_checked
 from mlffx.provenance import help_text, sources
 from mlffx.training.entry import entry_point
 

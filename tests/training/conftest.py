@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlffx.compose import run_checked
+from mlffx.command_line import run_checked
 from mlffx.evaluation.entry import entry_point as evaluate_entry
 from mlffx.training.entry import entry_point as train_entry
 

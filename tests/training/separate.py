@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mlffx.compose import run_checked
+from mlffx.command_line import run_checked
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["mlffx.training.train", "mlffx.training.entry", "pytorch_lightning"])

@@ -18,7 +18,7 @@ import separate
 import torch
 from small_twin import QUICK
 
-from mlffx.compose import run_checked
+from mlffx.command_line import run_checked
 from mlffx.potentials.build import load_potential
 from mlffx.training.checkpoints import FORMAT, FORMAT_VERSION
 from mlffx.training.entry import entry_point
