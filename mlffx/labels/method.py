@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlffx.data.levels import NAMES, level_name
 from mlffx.errors import UserError, nearest
 
-LEVELS = ("dft", "hf", "mp2", "ccsd", "ccsdt")
+LEVELS = tuple(NAMES)
 FUNCTIONALS = {"lda": "lda,pw", "pbe": "pbe,pbe"}
 FITTINGS = ("fft", "gdf", "rsgdf")
-DESCRIPTIONS = {
-    "hf": "Hartree-Fock",
-    "mp2": "MP2",
-    "ccsd": "CCSD",
-    "ccsdt": "CCSD(T)",
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,9 @@ class Method:
 
     def description(self, level: str) -> str:
         """Of a level, for people."""
-        return f"DFT ({self.functional.upper()})" if level == "dft" else DESCRIPTIONS[level]
+        if level == "dft":
+            return f"DFT ({self.functional.upper()})"
+        return "Hartree-Fock" if level == "hf" else level_name(level)
 
 
 def checked_levels(levels: object) -> tuple[str, ...]:

@@ -73,7 +73,15 @@ def point(crystal: Crystal, label: str) -> np.ndarray:
 def to_conventional(crystal: Crystal) -> np.ndarray:
     """Matrix C with conventional cell rows = C @ primitive cell rows, [3, 3]."""
     # spglib: primitive columns = conventional columns @ transformation_matrix
-    return np.linalg.inv(space_group(crystal).transformation_matrix.T)
+    group = space_group(crystal)
+    matrix = np.linalg.inv(group.transformation_matrix.T)
+    edges = matrix @ crystal.cell
+    along = np.abs(edges).argmax(axis=0)  # row along x, y, z
+    ordered = edges[along]
+    if group.number < 195 or np.abs(ordered - np.diag(np.diag(ordered))).max() > 1e-6 * np.abs(edges).max():
+        return matrix
+    # edges of a cubic crystal in the order and sense of x, y, z: spglib may turn those of zincblende
+    return matrix[along] * np.sign(np.diag(ordered))[:, None]
 
 
 def to_primitive(crystal: Crystal, q_conventional: Sequence[float] | np.ndarray) -> np.ndarray:

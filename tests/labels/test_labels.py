@@ -19,7 +19,7 @@ pytest.importorskip("pyscf", reason="labels need PySCF: pip install 'mlffx[label
 
 from mlffx.data.assemble import load_files
 from mlffx.errors import UserError
-from mlffx.labels.engine import labels_of
+from mlffx.labels.engine import labels_of, mesh_integrals
 from mlffx.labels.journal import Journal
 from mlffx.labels.method import LEVELS, Method, checked_levels
 from mlffx.labels.run import label
@@ -89,6 +89,15 @@ def test_integrals_of_the_mesh_are_those_that_fitting_approaches():
     assert not exact.unconverged
     for level in LEVELS:
         assert exact.energies[level] == pytest.approx(fitted.energies[level], abs=0.02)  # eV, the error of the fit
+
+
+@pytest.mark.parametrize("mesh", [[11, 13, 15], [12, 10, 14]])
+def test_integrals_of_the_mesh_are_those_of_pyscf(mesh):
+    from pyscf.pbc import df, gto
+
+    cell = gto.M(a=[[3, 0, 0.4], [0, 3.2, 0], [0.1, 0, 3.4]], unit="A", atom="Li 0 0 0; H 1.6 0.1 0", mesh=mesh,
+                 basis="gth-szv", pseudo="gth-pade", precision=1e-6, verbose=0)  # fmt: skip
+    np.testing.assert_allclose(mesh_integrals(cell), df.FFTDF(cell).get_ao_eri(compact=True), atol=1e-12)
 
 
 def test_unconverged_levels_are_marked_and_stop_what_builds_on_them():

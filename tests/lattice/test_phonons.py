@@ -207,6 +207,12 @@ def test_primitive_cell_and_orientation_do_not_matter(carbon):
     )
 
 
+@pytest.mark.parametrize(("prototype", "species"), [("zincblende", "BN"), ("rocksalt", ["Li", "H"]), ("diamond", "C")])
+def test_the_conventional_cell_of_a_cubic_crystal_lies_along_the_axes(prototype, species):
+    crystal = Crystal.from_prototype(prototype, list(species), 3.6157)
+    np.testing.assert_allclose(fc.conventional_matrix(crystal, 1) @ crystal.cell, 3.6157 * np.eye(3), atol=1e-12)
+
+
 def test_commensurate_points_and_protocol(carbon):
     assert carbon.commensurate(paths.point(carbon.crystal, "L"))
     springs, crystal = diamond()
