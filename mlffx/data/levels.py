@@ -13,6 +13,7 @@ from mlffx.config import checked, read_settings
 from mlffx.errors import UserError, nearest
 
 LABELS = ("energy", "forces")
+NAMES = {"dft": "DFT", "hf": "HF", "mp2": "MP2", "ccsd": "CCSD", "ccsdt": "CCSD(T)"}  # each builds on those before it
 ENERGY_UNITS = {
     "eV": 1.0,
     "meV": 1e-3,
@@ -82,6 +83,11 @@ class Note:
         place = self.file + (f":{self.line}" if self.line is not None else "")
         frame = f"frame {self.frame}: " if self.frame is not None else ""
         return f"{place + ': ' if place else ''}{self.level + ': ' if self.level else ''}{frame}{self.reason}"
+
+
+def level_name(level: str) -> str:
+    """A level's name for people: `CCSD(T)` for `ccsdt`; one of the user's own as it is given."""
+    return NAMES.get(level.lower(), level)
 
 
 def parse_levels(config: Mapping[str, Any], where: str = "data.levels") -> dict[str, Level]:

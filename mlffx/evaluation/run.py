@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mlffx.data.levels import level_name
 from mlffx.dynamics.labelled import LabelledShift
 from mlffx.dynamics.result import DynamicsResult
 from mlffx.evaluation import currency, outputs
@@ -210,8 +211,8 @@ def compute(
     low_constants = low_constants and recalibrated(low_constants, sigma_scale)
     own = None if phonons.nac != "model" else [own_nac(p, crystal, phonons) for p in members.potentials]
     model = spectra(run_name(settings), high_constants, phonons, track, nac, member_nacs=own)
-    low_name = task.low or task.dataset.low
-    low = None if low_constants is None else spectra(low_name.upper(), low_constants, phonons, track, low_nac)
+    low_name = level_name((task.low or task.dataset.low).upper())
+    low = None if low_constants is None else spectra(low_name, low_constants, phonons, track, low_nac)
     measured = replace(measured, elsewhere=place(measured.elsewhere, model.path, crystal))
     with_dos = {m.isotope for m in measured.elsewhere}  # isotopes that get a figure of their own
     others = {

@@ -111,11 +111,6 @@ class Settlement:
     scale: float
 
 
-def called(level: str) -> str:
-    """A level's name for people: `CCSD(T)` for `ccsdt`."""
-    return level.upper().replace("CCSDT", "CCSD(T)")
-
-
 def settle(
     members: Members,
     bases: Members | None,

@@ -17,13 +17,14 @@ from ase import Atoms
 
 from mlffx.data.assemble import files_root
 from mlffx.data.crystal import Crystal
+from mlffx.data.levels import level_name
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
 from mlffx.evaluation.control_context import Context
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.settle import settle_figure
-from mlffx.evaluation.settle import Comparison, Settlement, called, settle
+from mlffx.evaluation.settle import Comparison, Settlement, settle
 from mlffx.evaluation.settle_labels import SettleLabels, labels_of, read_settle
 from mlffx.evaluation.settle_structures import Plan, settle_structures
 from mlffx.evaluation.settle_verdict import MISSED, ROW, TITLE, verdict
@@ -123,7 +124,7 @@ def report_table(found: Verdict) -> tuple[list[str], list[list[str]]] | None:
     modes, forces = found.numbers.get("frequencies"), found.numbers.get("forces")
     if not modes and not forces:
         return None
-    high, low = called(str(found.numbers["high"])), called(str(found.numbers.get("low") or ""))
+    high, low = (level_name(str(found.numbers.get(key) or "").upper()) for key in ("high", "low"))
     heads = ["", f"{high}, true", "predicted", *([f"{low}, true", "shift, true", "predicted", "missed"] if low else [])]
     rows = []
     for row in (modes or {}).get("rows", []):

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mlffx.data.levels import level_name
 from mlffx.evaluation.controls import Verdict, Word
-from mlffx.evaluation.settle import SEEN, Comparison, Settlement, called
+from mlffx.evaluation.settle import SEEN, Comparison, Settlement
 
 TITLE = "Finite differences of the high level settle it"
 PASS_EXPLAINED, FAIL_EXPLAINED = 0.8, 0.5  # of the mean square of the shift, label noise taken off
@@ -18,7 +19,8 @@ MISSED = ("predicted_shift", "shift_sigma", "missed")
 
 def verdict(found: Settlement) -> Verdict:
     """Pass where the prediction explains the shift within its error bars, for forces and for frequencies."""
-    shift = f"{called(found.high)} - {called(found.low)}" if found.low else called(found.high)
+    high = level_name(found.high.upper())
+    shift = f"{high} - {level_name(found.low.upper())}" if found.low else high
     words: list[Word] = []
     parts: list[str] = []
     for kind, comparison, factor, unit in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlffx.data.crystal import Crystal
+from mlffx.data.levels import level_name
 from mlffx.data.noise import estimate_noise
 from mlffx.data.twin import twin_potentials
 from mlffx.errors import UserError
@@ -24,7 +25,7 @@ from mlffx.training.task import Task
 
 def run_name(settings: TrainSettings) -> str:
     """Name of a run in legends: level, potential, fit, model."""
-    parts = [settings.level.name.upper().replace("CCSDT", "CCSD(T)")]
+    parts = [level_name(settings.level.name.upper())]
     potential = settings.potential
     parts.append(potential.kind.replace("_", "-"))
     model = str(settings.model["name"]).replace("_", " ")

@@ -27,6 +27,7 @@ from markupsafe import Markup
 from rich.console import Console
 
 from mlffx.command_line import AGAIN, run_checked
+from mlffx.data.levels import level_name
 from mlffx.errors import UserError
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.learning import Curve, Panel, Task, error_curves
@@ -128,21 +129,14 @@ def series(sweep: SweepRuns) -> list[Series]:
 
 def what(settings: TrainSettings) -> str:
     """What a run learned: `CCSD(T) - DFT`, `DFT, energies`."""
-    level = _pretty(settings.level.name)
+    level = level_name(settings.level.name)
     if settings.potential.kind == "delta":
         low = settings.potential.low or settings.data.get("low") or "low"
-        return f"{level} − {_pretty(str(low))}, energies"
+        return f"{level} − {level_name(str(low))}, energies"
     labels = (settings.data.get("levels") or {}).get(settings.level.name) or {}
     forces = "forces" in (labels.get("labels") or []) and force_weight(settings.loss, True) > 0
     kind = "" if settings.potential.kind == "direct" else f", {settings.potential.kind.replace('_', '-')}"
     return f"{level}{kind}, energies" + (" and forces" if forces else "")
-
-
-def _pretty(level: str) -> str:
-    return level.upper().replace("CCSDT", "CCSD(T)") if level.lower() in _KNOWN else level
-
-
-_KNOWN = ("dft", "hf", "mp2", "ccsd", "ccsdt")
 
 
 def _names(keys: Sequence[str]) -> list[str]:
@@ -219,8 +213,8 @@ def _page(
     states = Counter(r.state for r in sweep.runs)
     imaginary = [r.name for r in sweep.runs if r.numbers.get("imaginary_modes", 0) > 0]
     warnings = [f"imaginary modes: {', '.join(imaginary)}"] if imaginary else []
-    without = sorted({_pretty(s.level) for s in groups if s.level not in exact})
-    provenance = [f"{_pretty(level)}: phonon errors against {_reference(sweep, level)}" for level in exact]
+    without = sorted({level_name(s.level) for s in groups if s.level not in exact})
+    provenance = [f"{level_name(level)}: phonon errors against {_reference(sweep, level)}" for level in exact]
     if without:
         provenance.append(f"No reference for the phonons of {', '.join(without)}: give --reference LEVEL=RUN_DIR.")
     seconds = sum(r.numbers.get("train_seconds", 0.0) for r in sweep.runs)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mlffx.data.levels import level_name
 from mlffx.evaluation.figures.style import (
     BLACK,
     BLUE,
@@ -82,6 +83,5 @@ def _modes(axes: Axes, c: Comparison, found: Settlement) -> None:
 
 
 def _shift(found: Settlement) -> str:
-    from mlffx.evaluation.settle import called  # it imports controls, which import figures
-
-    return called(found.high) if found.low is None else f"{called(found.high)} − {called(found.low)}"
+    high = level_name(found.high.upper())
+    return high if found.low is None else f"{high} − {level_name(found.low.upper())}"

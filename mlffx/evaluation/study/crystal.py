@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mlffx.data.levels import NAMES, level_name
 from mlffx.evaluation.comparison import Measured
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.dispersion import dispersion
@@ -22,11 +23,6 @@ from mlffx.evaluation.study.plan import Entry
 from mlffx.evaluation.uncertainty import over_members
 
 NOTHING_CM1 = 0.5  # shifts below this are no shifts
-SHORT = {"dft": "DFT", "hf": "HF", "mp2": "MP2", "ccsd": "CCSD", "ccsdt": "CCSD(T)"}
-
-
-def level_name(level: str) -> str:
-    return SHORT.get(level, level)
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def _nothing_learned(entry: Entry, run: Run) -> str | None:
 
 
 def _levels(entries: Sequence[Entry]) -> list[str]:
-    order = list(SHORT)
+    order = list(NAMES)
     found = dict.fromkeys(e.level for e in entries)
     return sorted(found, key=lambda level: order.index(level) if level in order else len(order))
 

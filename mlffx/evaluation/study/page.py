@@ -12,13 +12,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from mlffx.data.levels import level_name
 from mlffx.errors import UserError
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.outputs import read_json
 from mlffx.evaluation.overlay import write_summary
 from mlffx.evaluation.report import PageFile, Tile, flatten
 from mlffx.evaluation.stored import Run
-from mlffx.evaluation.study.crystal import CrystalStory, level_name, tell
+from mlffx.evaluation.study.crystal import CrystalStory, tell
 from mlffx.evaluation.study.plan import Entry, LeftOut, Plan
 from mlffx.evaluation.study.record import Outcome, Record, span
 from mlffx.evaluation.study.tables import markdown

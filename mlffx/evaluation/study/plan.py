@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mlffx.compose import composed, plain
 from mlffx.data.dataset import LabelledSet, load_dataset
+from mlffx.data.levels import level_name
 from mlffx.errors import UserError
 from mlffx.evaluation.settings import EvaluateSettings
 from mlffx.evaluation.study.settings import CrystalSettings, FamilySettings, PresetSettings
@@ -147,7 +148,7 @@ def make_plan(settings: PresetSettings, evaluate_overrides: Sequence[str] = ()) 
                 except UserError as error:
                     if error.where != "level" or "is not there" not in error.what:
                         raise
-                    left_out.append(LeftOut(f"{about.title}, {level.upper()} {kind.title}", error.what))
+                    left_out.append(LeftOut(f"{about.title}, {level_name(level.upper())} {kind.title}", error.what))
                     continue
                 base = base_config(values, overrides)
                 config = values if base is None else values | {"base": base}
