@@ -121,33 +121,15 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
 
 def evaluate_or_reuse(run: str, settings: EvaluateSettings, command: str) -> None:
     """Evaluate a run and show the result, or show again what is there where nothing it depends on has changed."""
-    from mlffx.evaluation import currency, stored
-    from mlffx.evaluation.harmonic import PhononSettings
-    from mlffx.evaluation.run import evaluate, show
+    from mlffx.evaluation import configured, currency, stored
+    from mlffx.evaluation.run import show
     from mlffx.evaluation.wandb_log import publish
 
-    phonons = read_settings(PhononSettings, settings.phonons, "phonons")
-    controls, directory = settings.controls or (), Path(run) / "evaluation"
-    now = currency.ingredients(
-        run, phonons, settings.reference, settings.samples, settings.sigma_scale, settings.settle
-    )
-    reason = currency.outdated(directory, now, controls, settings.dynamics)
-    if reason is None and not settings.force:
+    if configured.outdated(run, settings) is None and not settings.force:
         stored.show(stored.Run.read(run))
-        made = currency.read(directory)["time"]
+        made = currency.read(Path(run) / "evaluation")["time"]
         print(f"made {made}; nothing has changed since, so nothing was repeated (force=true repeats it)")
         return
-    result = evaluate(
-        run,
-        phonons,
-        reference=settings.reference,
-        samples=settings.samples,
-        sigma_scale=settings.sigma_scale,
-        controls=controls,
-        settle=settings.settle,
-        dynamics=settings.dynamics,
-        progress=settings.progress,
-        command=command,
-    )
+    result = configured.make(run, settings, command)
     publish(result)
     show(result)

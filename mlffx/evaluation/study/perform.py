@@ -7,16 +7,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mlffx.config import read_settings
 from mlffx.errors import UserError
-from mlffx.evaluation import currency
-from mlffx.evaluation.harmonic import PhononSettings
+from mlffx.evaluation import configured
+from mlffx.evaluation.run import show
 from mlffx.evaluation.study.plan import Entry, Part, Plan
 from mlffx.evaluation.study.record import Record, span
 from mlffx.training.run_directory import RunDirectory
@@ -65,15 +65,11 @@ def done_before(part: Part, force: bool = False) -> bool:
 
 def _why(part: Part) -> str | None:
     """Why the evaluation has to be made; None where it is current."""
-    entry = part.entry
-    settings = entry.evaluate_settings(dynamics=part.step == "dynamics")
-    phonons = read_settings(PhononSettings, settings.phonons, "phonons")
-    now = currency.ingredients(
-        entry.path, phonons, settings.reference, settings.samples, settings.sigma_scale, settings.settle
-    )
+    entry, moving = part.entry, part.step == "dynamics"
+    settings = entry.evaluate_settings(dynamics=moving)
     controls = entry.controls if part.step == "controls" else ()
-    dynamics = settings.dynamics if part.step == "dynamics" else None
-    return currency.outdated(entry.path / "evaluation", now, controls, dynamics)
+    asked = replace(settings, controls=controls, dynamics=settings.dynamics if moving else {})
+    return configured.outdated(entry.path, asked)
 
 
 def _perform_one(plan: Plan, part: Part, record: Record, force: bool, before: float | None) -> str:
@@ -134,25 +130,11 @@ def train_entry(entry: Entry) -> None:
 
 def evaluate_entry(entry: Entry, controls: Any = (), dynamics: bool = False) -> None:
     """Evaluate a run of the study into its own directory."""
-    from mlffx.evaluation.run import evaluate, show
-
-    settings = entry.evaluate_settings(dynamics)
+    settings = replace(entry.evaluate_settings(dynamics), controls=controls, progress=False)
     overrides = [*entry.evaluation, *(entry.dynamics if dynamics else [])]
     if controls not in ((), "none"):
         overrides.append(f"controls={controls}".replace("'", "").replace(" ", ""))
-    result = evaluate(
-        entry.path,
-        read_settings(PhononSettings, settings.phonons, "phonons"),
-        reference=settings.reference,
-        samples=settings.samples,
-        sigma_scale=settings.sigma_scale,
-        controls=controls,
-        settle=settings.settle,
-        dynamics=settings.dynamics,
-        progress=False,
-        command=f"python evaluate.py run={entry.path} {' '.join(overrides)}",
-    )
-    show(result)
+    show(configured.make(entry.path, settings, f"python evaluate.py run={entry.path} {' '.join(overrides)}"))
 
 
 def _forecast(record: Record) -> str:
