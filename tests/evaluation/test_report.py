@@ -7,10 +7,10 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from outline import Outline
 from twin_runs import made_up_spectra
 
 from mlffx.evaluation.comparison import Measured, compare, score_groups
@@ -48,22 +48,6 @@ def page(tmp_path: Path) -> Path:
     )
     write_report(content, tmp_path / "report.html")
     return tmp_path / "report.html"
-
-
-class Outline(HTMLParser):
-    """Text, and every address the page would load."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def test_nothing_is_loaded_from_anywhere(page: Path) -> None:

@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from outline import Outline
 from twin_runs import made_up_spectra
 
 from mlffx.errors import UserError
@@ -121,22 +121,6 @@ def test_the_base_of_a_delta_is_the_run_of_its_own(done: tuple[Path, Record]) ->
     direct = next(e for e in plan.entries if e.name == "twin/direct/low")
     assert cached_run(delta.config["base"], delta.config["cache_dir"]) == direct.path
     assert json.loads((delta.path / "status.json").read_text())["state"] == "finished"
-
-
-class Outline(HTMLParser):
-    """Text and addresses of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def test_the_page_tells_everything_in_order_and_loads_nothing(done: tuple[Path, Record]) -> None:

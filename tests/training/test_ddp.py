@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -12,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_files import TIMES, rows, weights
 from small_twin import SMALL
 
 from mlffx.data import keys
 from mlffx.errors import UserError
-from mlffx.potentials.build import load_potential
 from mlffx.training.datamodule import EpochOrder, GraphBatches, share_of
 from mlffx.training.distributed import check_processes, surrounding_world
 from mlffx.training.losses import EnergyForceLoss
@@ -37,16 +36,6 @@ SETUP = [
     "trainer.progress=false",
 ]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-TIMES = ("seconds", "structures_per_second")
-
-
-def rows(run):
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def weights(run):
-    return load_potential(run / "checkpoints" / "best.ckpt").state_dict()
 
 
 def same_run(one, two):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
@@ -13,25 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_files import rows, same, timeless, weights
 from small_twin import QUICK, SMALL
 
 from mlffx.potentials.build import load_potential
 from mlffx.training.entry import entry_point
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def epochs(run):
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def weights(run):
-    return load_potential(run / "checkpoints" / "best.ckpt").state_dict()
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_a_run_directory_tells_everything(train):
@@ -41,9 +28,9 @@ def test_a_run_directory_tells_everything(train):
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["data"]
-    rows = epochs(run)
-    assert [int(r["epoch"]) for r in rows] == [0, 1, 2, 3]
-    assert float(rows[-1]["val_forces_rmse_meV_per_A"]) < float(rows[0]["val_forces_rmse_meV_per_A"])
+    epochs = rows(run)
+    assert [int(r["epoch"]) for r in epochs] == [0, 1, 2, 3]
+    assert float(epochs[-1]["val_forces_rmse_meV_per_A"]) < float(epochs[0]["val_forces_rmse_meV_per_A"])
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["test_energy_rmse_meV_per_atom"] > 0
     assert metrics["test_forces_rmse_meV_per_A"] > 0
@@ -77,9 +64,7 @@ def test_a_run_stopped_in_the_middle_resumes_to_the_same_weights(train, tmp_path
     assert json.loads((broken / "status.json").read_text())["state"] == "interrupted"
     entry_point([f"resume={broken}"])
     assert same(weights(whole), weights(broken))
-    drop = ("seconds", "structures_per_second")
-    table = [[{k: v for k, v in row.items() if k not in drop} for row in epochs(run)] for run in (whole, broken)]
-    assert table[0] == table[1]
+    assert timeless(whole) == timeless(broken)
 
 
 def test_members_trained_side_by_side_are_those_trained_in_turn(train):
@@ -157,7 +142,7 @@ def test_a_killed_run_leaves_no_workers_and_resumes(tmp_path):
         time.sleep(0.2)
     assert not any(alive(w) for w in workers)
     config = yaml.safe_load((run / "config.yaml").read_text())
-    done = max(len(epochs(run / "members" / k)) for k in "01")
+    done = max(len(rows(run / "members" / k)) for k in "01")
     config["trainer"]["max_epochs"] = done + 2  # the rest of 200 epochs would take long
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     entry_point([f"resume={run}"])

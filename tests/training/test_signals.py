@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import os
@@ -16,33 +15,25 @@ import numpy as np
 import pytest
 import separate
 import torch
+from run_files import rows, same, timeless, weights
 from small_twin import QUICK
 
 from mlffx.command_line import run_checked
-from mlffx.potentials.build import load_potential
 from mlffx.training.checkpoints import FORMAT, FORMAT_VERSION
 from mlffx.training.entry import entry_point
 from mlffx.training.epoch_metrics import EpochMetrics
 
 RUN = [*QUICK, "level=low"]
-TIMES = ("seconds", "structures_per_second")
-
-
-def rows(run):
-    with (run / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
 
 
 def status(run):
     return json.loads((run / "status.json").read_text())
 
 
-def same(one, two):
+def same_run(one, two):
     """Weights and rows, bit by bit."""
-    a, b = (load_potential(run / "checkpoints" / "best.ckpt").state_dict() for run in (one, two))
     c, d = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (one, two))
-    equal = all(x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x) for x, y in ((a, b), (c, d)))
-    return equal and rows(one) == rows(two)
+    return same(weights(one), weights(two)) and same(c, d) and timeless(one) == timeless(two)
 
 
 def signal_at(monkeypatch, number, epoch, batch):
@@ -87,7 +78,7 @@ def test_a_signal_ends_a_run_after_a_checkpoint(number, batch, exit_status, whol
     assert stored["global_step"] == 5 + batch + 1, "the step of the signal is part of the checkpoint"
     assert "resume=" in capsys.readouterr().err
     entry_point([f"resume={run}"])
-    assert same(whole, run)
+    assert same_run(whole, run)
 
 
 def test_the_last_checkpoint_carries_a_version(whole, tmp_path, complaint):
@@ -151,7 +142,7 @@ def test_a_full_disk_is_told_in_one_line(whole, tmp_path):
     assert status(run)["state"] == "failed"
     assert not list(run.rglob("*.part")), "half a file is left"
     assert separate.run([f"resume={run}"], said) == 0
-    assert same(whole, run)
+    assert same_run(whole, run)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's rights, which only root can")
@@ -198,7 +189,7 @@ def survive(whole, tmp_path, kills):
     while done < kills:
         run, k = tmp_path / f"run{k}", k + 1
         done += kill_at_random(run, said, kills - done, rng, unbroken)
-        assert same(whole, run)
+        assert same_run(whole, run)
         assert "Traceback" not in said.read_text()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from run_files import rows
 from small_twin import SMALL
 from wandb_files import offline_runs
 
@@ -31,11 +32,6 @@ LOGGED = [
     "trainer.max_epochs=4",
     "wandb.tags=[mine]",
 ]
-
-
-def rows(run):
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
