@@ -15,9 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlffx.data import cc4s, cp2k
-from mlffx.data.align import largest_distance
-from mlffx.data.checks import MATCH_TOLERANCE
+from mlffx.data import cc4s, cp2k, partners
 from mlffx.data.levels import ENERGY_UNITS, LABELS, Level
 from mlffx.data.read import Frame, read_frames
 from mlffx.data.tree import find
@@ -25,7 +23,6 @@ from mlffx.errors import UserError, nearest
 
 ENERGY_ONLY = ("cc4s", "cp2k")  # formats of outputs that have no structures
 POLICIES = ("refuse", "drop")
-_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -212,8 +209,8 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
             "--structures",
         )
     method = request.energy or request.level
-    reference = _reference(request) if kind == "cc4s" else {}
-    structures = _structures(request.structures, files)
+    reference = partners.references(request.reference) if kind == "cc4s" else {}
+    structures = partners.structures(request.structures, files)
     found = Collected(request.labels or ("energy",))
     left_out: dict[str, list[float]] = {}
     for name, path in progress(files):
@@ -236,7 +233,7 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
         if not problem and name not in structures:
             problem = f"{request.structures} has no structure of its name"
         if not problem and reference:
-            problem = _differs(structures[name], reference[name].atoms)
+            problem = partners.differs(structures[name], reference[name].atoms)
         if problem:
             found.problems.append(f"{path}:{line}: '{name}': {problem}")
             continue
@@ -254,61 +251,3 @@ def _collect_energies(request: Request, files: list[tuple[str, Path]], progress:
             f" not added (--corrections {flag})"
         )
     return found
-
-
-def _reference(request: Request) -> dict[str, Frame]:
-    """Frames with Hartree-Fock energies by name."""
-    if request.reference is None:
-        raise UserError(
-            "Cc4s writes correlation energies, which stand on Hartree-Fock energies",
-            "give the file they were collected into (hf.xyz), or none",
-            "--reference",
-        )
-    if request.reference == "none":
-        return {}
-    return _collected(Path(request.reference))
-
-
-def _differs(structure: Atoms, other: Atoms) -> str:
-    """Why a structure and the one of its Hartree-Fock energy are not the same, else ""."""
-    if not np.array_equal(structure.numbers, other.numbers):
-        return f"its structure ({structure.symbols}) is not that of its Hartree-Fock energy ({other.symbols})"
-    gap = largest_distance(structure, other)
-    return "" if gap < MATCH_TOLERANCE else f"its structure is {gap:.3g} A off that of its Hartree-Fock energy"
-
-
-def _structures(given: str, files: list[tuple[str, Path]]) -> dict[str, Atoms]:
-    """Structures by name, of a collected file or of a file beside each output."""
-    path = Path(given)
-    if path.suffix not in (".xyz", ".extxyz"):
-        return {name: _structure_beside(output, given) for name, output in files}
-    found = {name: frame.atoms for name, frame in _collected(path).items()}
-    if not found.keys() & {name for name, _ in files}:
-        known, sought = (", ".join(f"'{name}'" for name in list(names)[:_SHOWN]) for names in (found, dict(files)))
-        raise UserError(f"its structures have the names {known}..., the outputs {sought}...", "check the pattern", path)
-    return found
-
-
-def _collected(path: Path) -> dict[str, Frame]:
-    """Frames by name of a file that `Collected.write` wrote."""
-    if not path.is_file():
-        raise UserError("no such file", "collect it first", path)
-    frames = read_frames(path, Level("collected", ("energy",)))
-    for frame in frames:
-        if "name" not in frame.info:
-            remedy = "write it with `python -m mlffx.data collect`"
-            raise UserError("a structure has no name=", remedy, f"{path}:{frame.line}")
-    return {frame.info["name"]: frame for frame in frames}
-
-
-def _structure_beside(path: Path, given: str) -> Atoms:
-    """Structure of a file beside an output."""
-    beside = path.parent / given
-    if not beside.is_file():
-        raise UserError("no such file", f"the structure of {path} is looked for there (--structures)", beside)
-    try:
-        atoms = ase.io.read(beside)
-    except Exception as error:  # ASE's readers raise what they like
-        raise UserError(f"ASE cannot read it ({str(error).splitlines()[:1]})", "check --structures", beside) from error
-    assert isinstance(atoms, Atoms)
-    return atoms
