@@ -22,20 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from hydra.core.override_parser.types import Override
 from rich.console import Console
 
 from mlffx.compose import composed, plain
 from mlffx.config import read_settings
 from mlffx.errors import UserError, nearest
 from mlffx.sweeps.launchers import EXTRA, Launcher, run_one
-from mlffx.sweeps.plan import Job, Sweep
+from mlffx.sweeps.plan import Sweep
 from mlffx.sweeps.record import own_overrides, record
-from mlffx.sweeps.states import check
+from mlffx.sweeps.search_space import check_space, job_of, space
 from mlffx.sweeps.worker import Outcome, Work, again, is_locked
-from mlffx.training.closed_form import is_closed_form
 from mlffx.training.run_directory import write_atomically
-from mlffx.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import optuna
@@ -96,7 +93,7 @@ def search(
     except ImportError as error:
         raise UserError("optuna is not here", EXTRA, "search.trials") from error
     assert settings.trials is not None
-    _check(asked)
+    check_space(asked)
     sweep_dir.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are tracebacks of failed jobs
     study = _study(settings, asked, sweep_dir)
@@ -185,34 +182,6 @@ class _Search:
         return bool(trial.should_prune())
 
 
-def space(asked: Sweep) -> dict[str, Any]:
-    """Axis or key -> the distribution it is drawn from."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    found: dict[str, Any] = {a.name: CategoricalDistribution(list(a.values)) for a in asked.axes if len(a.values) > 1}
-    for key, override in asked.intervals.items():
-        low, high, logarithmic = _interval(override)
-        whole = isinstance(low, int) and isinstance(high, int)
-        found[key] = (IntDistribution if whole else FloatDistribution)(low, high, log=logarithmic)
-    if not found:
-        raise UserError("nothing to search over", "give 'optimizer.lr=tag(log,interval(1e-4,1e-2))'", "search.trials")
-    return found
-
-
-def _interval(override: Override) -> tuple[Any, Any, bool]:
-    value: Any = override.value()
-    if not value.start < value.end:
-        raise UserError(f"from {value.start} to {value.end} there is nothing", "order them", override.get_key_element())
-    return value.start, value.end, "log" in value.tags
-
-
-def job_of(asked: Sweep, drawn: Mapping[str, Any], name: str) -> Job:
-    """The job with these values; axes with one value have that."""
-    fixed = {axis.name: next(iter(axis.values)) for axis in asked.axes}
-    job = asked.job(fixed | {k: v for k, v in drawn.items() if k in fixed})
-    return Job(name, job.values, [*job.overrides, *[f"{k}={drawn[k]!r}" for k in asked.intervals]])
-
-
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -232,22 +201,6 @@ def learning_curve(path: Path, metric: str) -> dict[int, float]:
         raise UserError(f"no column '{metric}'", nearest(metric, rows[0]), "search.metric")
     values = {int(row["epoch"]): float(row[metric]) for row in rows if row.get(metric)}
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
-
-
-def _check(asked: Sweep) -> None:
-    """Every value of the axes and both ends of every interval, as complete jobs."""
-    ends = {key: _interval(o)[:2] for key, o in asked.intervals.items()}
-    lowest = {key: low for key, (low, _) in ends.items()}
-    space(asked)
-    jobs = [job_of(asked, probe.values | lowest, "") for probe in asked.probes()]
-    jobs += [job_of(asked, jobs[0].values | lowest | {key: high}, "") for key, (_, high) in ends.items()]
-    for job in jobs:
-        settings = TrainSettings.read(plain(composed("train", job.overrides)))
-        if is_closed_form(settings):
-            raise UserError("least squares has no epochs to search by", "search with a network", "search.trials")
-        if settings.ensemble > 1:
-            raise UserError("a search trains one member a trial", "set ensemble=1", "ensemble")
-    check(jobs)
 
 
 def _study(settings: SearchSettings, asked: Sweep, sweep_dir: Path) -> optuna.Study:

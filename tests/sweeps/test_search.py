@@ -11,7 +11,8 @@ from small_sweeps import TWIN
 from mlffx.errors import UserError
 from mlffx.sweeps.launchers import LocalSettings
 from mlffx.sweeps.plan import read_sweep
-from mlffx.sweeps.search import SearchSettings, _Search, job_of, learning_curve, space
+from mlffx.sweeps.search import SearchSettings, _Search, learning_curve
+from mlffx.sweeps.search_space import job_of, space
 
 optuna = pytest.importorskip("optuna")
 SPACE = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "model.n_hidden=int(interval(4,16))", "trainer.batch_size=2,4"]
