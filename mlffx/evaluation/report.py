@@ -73,12 +73,13 @@ class PageFile:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of its own, its first column left-aligned, with a caption."""
+    """A table of its own, its first column left-aligned, with a caption; a study's page unfolds it where `open`."""
 
     title: str
     caption: str
     heads: list[str]
     rows: list[list[str]]
+    open: bool = False
 
 
 @dataclass

@@ -16,24 +16,13 @@ from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.dos import densities_of_states
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.overlay import summary
-from mlffx.evaluation.report import PageFigure, colours, payload, with_sigma
+from mlffx.evaluation.report import PageFigure, PageTable, colours, payload, with_sigma
 from mlffx.evaluation.stored import Run
 from mlffx.evaluation.study.kinds import Agreement, agreements
 from mlffx.evaluation.study.plan import Entry
 from mlffx.evaluation.uncertainty import over_members
 
 NOTHING_CM1 = 0.5  # shifts below this are no shifts
-
-
-@dataclass(frozen=True)
-class TableOf:
-    """A table: title, what to know about it, heads and lines; `open` is shown, others unfold."""
-
-    title: str
-    note: str
-    heads: list[str]
-    lines: list[list[str]]
-    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,14 +42,14 @@ class CrystalStory:
     key: str
     title: str
     kinds: list[tuple[str, str]]
-    headline: TableOf | None = None
+    headline: PageTable | None = None
     charts: list[Chart] = field(default_factory=list)
-    tables: list[TableOf] = field(default_factory=list)
+    tables: list[PageTable] = field(default_factory=list)
     figures: list[PageFigure] = field(default_factory=list)
     more_figures: list[PageFigure] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
-    splitting: TableOf | None = None
-    dynamics: list[tuple[str, PageFigure | None, TableOf]] = field(default_factory=list)
+    splitting: PageTable | None = None
+    dynamics: list[tuple[str, PageFigure | None, PageTable]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -97,7 +86,7 @@ def tell(crystal: str, entries: Sequence[Entry], runs: Mapping[str, Run], figure
             heads, lines = summary(named, measured)
             heads = ["all kinds" if head.endswith(", all models") else head for head in heads]
             note = "All kinds: their mean with total sigma, and in brackets the spread between them."
-            story.tables.append(TableOf(f"{level_name(level)}: kinds of potential", note, heads, lines))
+            story.tables.append(PageTable(f"{level_name(level)}: kinds of potential", note, heads, lines))
             story.agreements += agreements(level_name(level), same)
     story.warnings = [line for e in entries if (line := _nothing_learned(e, runs[e.name])) is not None]
     story.splitting = _splitting(entries, runs)
@@ -146,7 +135,7 @@ def _called(run: Run, name: str) -> Run:
 
 def _across(
     runs: Sequence[Run], measured: Sequence[Measured], title: str, harmonic: Sequence[Measured] = (), note: str = ""
-) -> TableOf:
+) -> PageTable:
     """Modes at GAMMA, X and L against runs; the measured values with the anharmonic shift removed below their mode."""
     heads, lines = summary(runs, measured)
     for m in harmonic:
@@ -155,7 +144,7 @@ def _across(
         if place is not None and heads[-1] == "experiment":
             empty = [""] * (len(heads) - 2)
             lines.insert(place + 1, ["anharmonic shift removed", *empty, with_sigma(m.cm1, m.sigma_cm1)])
-    return TableOf(title, note, heads, lines)
+    return PageTable(title, note, heads, lines)
 
 
 def _drawn(run: Run) -> list[Measured]:
@@ -196,7 +185,7 @@ def _figure(figure: Any, stem: Path, title: str, caption: str) -> PageFigure:
     return PageFigure(title, caption, style.save(figure, stem)[1], round(95 * figure.get_figwidth()))
 
 
-def _splitting(entries: Sequence[Entry], runs: Mapping[str, Run]) -> TableOf | None:
+def _splitting(entries: Sequence[Entry], runs: Mapping[str, Run]) -> PageTable | None:
     """LO and TO at GAMMA of every run, their distance and (LO/TO)^2 = eps_0/eps_inf, member by member."""
     lines = []
     for e in entries:
@@ -221,7 +210,7 @@ def _splitting(entries: Sequence[Entry], runs: Mapping[str, Run]) -> TableOf | N
     source = nac.get("source", "none") if isinstance(nac, Mapping) else nac
     note = f"cm⁻¹ at Γ. (LO/TO)² is ε₀/ε∞ (Lyddane, Sachs, Teller). Non-analytical term of all: {source}."
     heads = ["", "TO", "LO", "LO − TO", "(LO/TO)²"]
-    return TableOf("Splitting of LO and TO", note, heads, lines, open=True)
+    return PageTable("Splitting of LO and TO", note, heads, lines, open=True)
 
 
 def _cell(values: np.ndarray) -> str:
@@ -229,7 +218,7 @@ def _cell(values: np.ndarray) -> str:
     return with_sigma(float(e.mean), float(e.sigma) if np.isfinite(e.sigma) else None)
 
 
-def _dynamics(entry: Entry, run: Run) -> tuple[str, PageFigure | None, TableOf] | None:
+def _dynamics(entry: Entry, run: Run) -> tuple[str, PageFigure | None, PageTable] | None:
     """Harmonic against anharmonic: what molecular dynamics of the full potential changes."""
     found = run.phonons.get("dynamics")
     if not found:
@@ -262,7 +251,7 @@ def _dynamics(entry: Entry, run: Run) -> tuple[str, PageFigure | None, TableOf] 
     if picture.is_file():
         caption = "Above: densities of states from full and harmonic dynamics; below: their difference, ± one sigma."
         shown = PageFigure(title, caption, picture, 608)
-    return title, shown, TableOf(title, about, heads, lines, open=True)
+    return title, shown, PageTable(title, about, heads, lines, open=True)
 
 
 def _share(value: Any) -> str:

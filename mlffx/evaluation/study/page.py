@@ -165,7 +165,7 @@ def _tiles(stories: Sequence[CrystalStory]) -> list[Tile]:
         heads = story.headline.heads
         measured = heads[-1] == "experiment"
         levels = heads[1:-1] if measured else heads[1:]
-        for line in story.headline.lines:
+        for line in story.headline.rows:
             if line[0].startswith("Γ"):
                 tiles.append(Tile(f"{story.title}, {line[0]}", line[len(levels)], f"cm⁻¹, {levels[-1]}"))
                 if measured and line[-1]:

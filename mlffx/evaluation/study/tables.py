@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlffx.evaluation.study.crystal import CrystalStory, TableOf
+from mlffx.evaluation.report import PageTable
+from mlffx.evaluation.study.crystal import CrystalStory
 from mlffx.evaluation.study.kinds import Agreement
 
 
@@ -17,9 +18,9 @@ def markdown(stories: Sequence[CrystalStory]) -> str:
             lines += _table(story.headline)
         lines += ["## Kinds of potential", ""] + [f"* {name}: {says}" for name, says in story.kinds] + [""]
         for table in [*([story.splitting] if story.splitting else []), *story.tables]:
-            lines += [f"## {table.title}", ""] + ([table.note, ""] if table.note else []) + _table(table)
+            lines += [f"## {table.title}", ""] + ([table.caption, ""] if table.caption else []) + _table(table)
         for title, _, table in story.dynamics:
-            lines += [f"## Molecular dynamics: {title}", "", table.note, "", *_table(table)]
+            lines += [f"## Molecular dynamics: {title}", "", table.caption, "", *_table(table)]
         if story.agreements:
             lines += ["## Do the kinds of potential agree?", "", *_grid(AGREEMENT, map(_agreement, story.agreements))]
     return "\n".join(lines)
@@ -34,8 +35,8 @@ def _agreement(a: Agreement) -> list[str]:
     return [a.level, f"{a.first}, {a.second}", a.word, *numbers]
 
 
-def _table(table: TableOf) -> list[str]:
-    return _grid(table.heads, table.lines)
+def _table(table: PageTable) -> list[str]:
+    return _grid(table.heads, table.rows)
 
 
 def _grid(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
