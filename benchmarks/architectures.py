@@ -38,8 +38,7 @@ from mlffx.compose import composed, plain
 from mlffx.data.crystal import Crystal
 from mlffx.data.dataset import load_dataset
 from mlffx.errors import UserError
-from mlffx.lattice import Phonons, conventional_matrix, finite_displacement
-from mlffx.lattice.paths import point
+from mlffx.evaluation.modes import modes_of
 from mlffx.potentials.base import Potential
 from mlffx.training.run_directory import RunDirectory, load_members, write_atomically
 from mlffx.training.settings import TrainSettings
@@ -54,7 +53,6 @@ KINDS: dict[str, list[str]] = {
     "delta": ["level=ccsdt", "potential=delta"],
     "tuned": ["level=ccsdt", "potential=direct", "optimizer.lr=1e-3"],
 }
-SUPERCELL = 2  # conventional cells along each axis: GAMMA and X fit it
 COLUMNS = {  # of the table: heading -> key of a row
     "energy, meV/atom": "energy",
     "force, meV/A": "force",
@@ -82,9 +80,8 @@ def place(out: Path, model: str, seed: int, kind: str) -> Path:
 
 def modes(potential: Potential, crystal: Crystal) -> dict[str, list[float]]:
     """Frequencies at GAMMA (optical) and X, ascending, cm-1."""
-    phonons = Phonons(finite_displacement(potential, crystal, conventional_matrix(crystal, SUPERCELL)))
-    found = {label: np.sort(phonons.frequencies([point(crystal, label)])[0]) for label in ("GAMMA", "X")}
-    return {"GAMMA": found["GAMMA"][3:].tolist(), "X": found["X"].tolist()}
+    found = modes_of([potential], crystal)
+    return {"GAMMA": found.mean[: found.n_optical].tolist(), "X": found.mean[found.n_optical :].tolist()}
 
 
 def work(model: str, seed: int, kinds: Sequence[str], out: Path, arguments: argparse.Namespace) -> None:

@@ -55,14 +55,13 @@ def ours(spec: dict[str, Any]) -> tuple[torch.nn.Module, Energy, EnergyForces, i
     return potential, lambda: evaluate(potential, batch, forces=False)[keys.ENERGY], with_forces, n_edges
 
 
-def mace_torch(spec: dict[str, Any]) -> tuple[torch.nn.Module, Energy, EnergyForces, int]:
+def mace_network(n_channels: int) -> torch.nn.Module:
+    """Two layers of nx0e + nx1o, correlation 3, for carbon; needs mace-torch alone."""
     from e3nn import o3
-    from mace import data, modules
-    from mace.tools import AtomicNumberTable, torch_geometric
+    from mace import modules
 
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-    c = spec["n_channels"]
-    model = modules.ScaleShiftMACE(
+    return modules.ScaleShiftMACE(
         r_max=CUTOFF,
         num_bessel=8,
         num_polynomial_cutoff=5,
@@ -71,7 +70,7 @@ def mace_torch(spec: dict[str, Any]) -> tuple[torch.nn.Module, Energy, EnergyFor
         interaction_cls_first=block,
         num_interactions=2,
         num_elements=1,
-        hidden_irreps=o3.Irreps(f"{c}x0e+{c}x1o"),
+        hidden_irreps=o3.Irreps(f"{n_channels}x0e+{n_channels}x1o"),
         MLP_irreps=o3.Irreps("16x0e"),
         atomic_energies=np.zeros(1),
         avg_num_neighbors=MEAN_NEIGHBOURS,
@@ -81,8 +80,22 @@ def mace_torch(spec: dict[str, Any]) -> tuple[torch.nn.Module, Energy, EnergyFor
         atomic_inter_scale=1.0,
         atomic_inter_shift=0.0,
     )
+
+
+def mace_graphs(cells: list[ase.Atoms]) -> list:
+    """What mace-torch batches."""
+    from mace import data
+    from mace.tools import AtomicNumberTable
+
     table = AtomicNumberTable([6])
-    items = [data.AtomicData.from_config(data.config_from_atoms(a), z_table=table, cutoff=CUTOFF) for a in structures()]
+    return [data.AtomicData.from_config(data.config_from_atoms(a), z_table=table, cutoff=CUTOFF) for a in cells]
+
+
+def mace_torch(spec: dict[str, Any]) -> tuple[torch.nn.Module, Energy, EnergyForces, int]:
+    from mace.tools import torch_geometric
+
+    model = mace_network(spec["n_channels"])
+    items = mace_graphs(structures())
     batch = next(iter(torch_geometric.dataloader.DataLoader(items, batch_size=N_STRUCTURES))).to_dict()
 
     def with_forces(training: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,40 +20,15 @@ os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # how e3nn 0.4.4
 import ase
 import numpy as np
 import torch
-from e3nn import o3
-from mace import data, modules
-from mace.tools import AtomicNumberTable, torch_geometric
+from mace.tools import torch_geometric
+from peer_workers import mace_graphs, mace_network
 
-CUTOFF, BATCH, RATE, SNAPSHOTS = 4.0, 5, 5e-3, 12
-TABLE = AtomicNumberTable([6])
-
-
-def network() -> torch.nn.Module:
-    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-    return modules.ScaleShiftMACE(
-        r_max=CUTOFF,
-        num_bessel=8,
-        num_polynomial_cutoff=5,
-        max_ell=3,
-        interaction_cls=block,
-        interaction_cls_first=block,
-        num_interactions=2,
-        num_elements=1,
-        hidden_irreps=o3.Irreps("32x0e+32x1o"),
-        MLP_irreps=o3.Irreps("16x0e"),
-        atomic_energies=np.zeros(1),
-        avg_num_neighbors=45.56,
-        atomic_numbers=[6],
-        correlation=3,
-        gate=torch.nn.functional.silu,
-        atomic_inter_scale=1.0,
-        atomic_inter_shift=0.0,
-    )
+CHANNELS, BATCH, RATE, SNAPSHOTS = 32, 5, 5e-3, 12
 
 
 def graphs(cell: np.ndarray, positions: np.ndarray) -> list:
     cells = [ase.Atoms("C" * len(p), positions=p, cell=cell, pbc=True) for p in positions]
-    return [data.AtomicData.from_config(data.config_from_atoms(a), z_table=TABLE, cutoff=CUTOFF) for a in cells]
+    return mace_graphs(cells)
 
 
 def batched(items: list, size: int) -> list[dict]:
@@ -110,7 +85,7 @@ def main(labels: str, out: str, limit: float, threads: int) -> None:
     torch.set_default_dtype(torch.float64)
     displaced = batched(graphs(given["displaced_cell"], given["displaced"]), 1)
     torch.set_default_dtype(torch.float32)
-    low, difference = network(), network()
+    low, difference = mace_network(CHANNELS), mace_network(CHANNELS)
     seconds, lows, highs = [], [], []
 
     def during_low(gone: float, forces: np.ndarray) -> None:
