@@ -11,10 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn, track
 from rich.table import Table
@@ -29,6 +27,9 @@ from mlffx.data.inspect import print_report
 from mlffx.data.levels import ENERGY_UNITS
 from mlffx.data.paper import FILES, LICENCE_NOTE, fetched_directory
 from mlffx.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 MOST_PROBLEMS = 20  # of calculations, printed
 TWIN_SUPERCELL = 4  # X and L are commensurate with it
@@ -177,6 +178,9 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: for an unknown data set or a misspelt key.
     """
+    from omegaconf import DictConfig, OmegaConf  # for the command line alone: the package `data` does without
+    from omegaconf.errors import OmegaConfBaseException
+
     pairs = [setting.partition("=") for setting in settings]
     for key, equals, _ in pairs:
         if not equals or not (key == "data" or key.startswith("data.")):
@@ -209,6 +213,8 @@ def known_sets() -> list[str]:
 
 def _override(config: DictConfig, key: str, value: str) -> None:
     """Set a key that the file has; below `levels`, `noise` and `rounding` names are free."""
+    from omegaconf import OmegaConf
+
     head = key.split(".")[0]
     if head not in config:
         raise UserError(f"no such key 'data.{head}'", nearest(head, map(str, config)), "data")
