@@ -273,7 +273,7 @@ def test_splits_that_cannot_be(sizes: tuple, expected: str, files: Any) -> None:
             "error: data.root: no such directory '/no/where'; run `python -m",
         ),
         (["inspect", "model=painn"], "error: 'model' is not understood; write data=NAME and data.KEY=VALUE"),
-        (["inspect", "data.root=x"], "error: data: say once which data set; data=NAME, valid: diamond,"),
+        (["inspect", "data.root=x"], "error: data: say once which data set; data=NAME, valid: "),
         (["fetch", "--only", "silicon"], "error: --only: no file contains 'silicon'; files: c/200221forcc.xyz,"),
     ],
 )
