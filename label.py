@@ -1,4 +1,4 @@
-"""Label structures from DFT to CCSD(T): `python label.py label=diamond_cell`; `python label.py --help` explains."""
+"""Label structures from DFT to CCSD(T): `python label.py label=boron_nitride`; `python label.py --help` explains."""
 
 from __future__ import annotations
 

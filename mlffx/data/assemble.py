@@ -69,10 +69,7 @@ def files_root(root: str | Path | None) -> Path:
         return here
     if (CHECKOUT / here).is_dir():
         return CHECKOUT / here
-    remedy = "file names are relative to it"
-    if here.parts[:2] == ("runs", "labels"):
-        remedy = f"`python label.py label={here.name}` makes it"
-    raise UserError(f"no such directory '{here}'", remedy, "data.root")
+    raise UserError(f"no such directory '{here}'", "file names are relative to it", "data.root")
 
 
 def low_level(config: Mapping[str, Any], levels: dict[str, Level]) -> str:

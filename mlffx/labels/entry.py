@@ -11,16 +11,16 @@ from mlffx.errors import UserError
 
 HELP = """mlffx: energies of supercells from DFT to CCSD(T), by PySCF (pip install 'mlffx[labels]')
 
-  python label.py label=diamond_cell
+  python label.py label=boron_nitride
   python label.py structures=thermal structures.count=100 structures.temperature=300 crystal.a=3.57
   python label.py structures=frozen 'structures.qpoints=[GAMMA,X]' levels=[dft,hf]
   python label.py structures=md structures.run=RUN_DIR
   python label.py structures=file structures.file=chosen.xyz name=chosen
 
 Groups:
-  label=diamond_cell                            presets of conf/label: data sets to make yourself
+  label=boron_nitride                           presets of conf/label: data sets to make yourself
   structures=thermal|displaced|frozen|md|file   which structures
-  method=default|quick|tight                    basis and thresholds
+  method=default|mesh|quick|tight               basis and thresholds
 Keys:
   name=NAME               of the set; the output is runs/labels/NAME/NAME.xyz and NAME.json unless output=DIR
   crystal.a=3.57          and crystal.prototype, crystal.species
