@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mlffx.evaluation.control_context import Context, estimates, modes
@@ -10,6 +12,7 @@ from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.convergence import phonon_convergence
 from mlffx.evaluation.harmonic import PhononSettings, constants
 from mlffx.lattice.branches import labelled_frequencies
+from mlffx.lattice.commensurate import held_points
 from mlffx.lattice.convergence import Convergence, displacement_convergence, mesh_convergence, supercell_convergence
 from mlffx.lattice.phonons import Phonons
 from mlffx.potentials.batched import in_double
@@ -43,11 +46,16 @@ def convergence(c: Context) -> Verdict:
     sigma = dict(zip([f"{p} {b}" for p, b in wanted], estimates(c.model, wanted).sigma.tolist(), strict=True))
     found = labelled_frequencies(Phonons(own, nac=c.nac))
     here = {f"{label} {b}": f for label, named in found.items() for b, f in named.items()}
-    return judged(studies, used, sigma, here)
+    missing = [label for label, held in held_points(c.crystal, [matrix]).items() if not held]
+    return judged(studies, used, sigma, here, missing)
 
 
 def judged(
-    studies: list[Convergence], used: dict[str, float], sigma: dict[str, float], here: dict[str, float]
+    studies: list[Convergence],
+    used: dict[str, float],
+    sigma: dict[str, float],
+    here: dict[str, float],
+    interpolated: Sequence[str] = (),
 ) -> Verdict:
     """Each setting against its tolerance; the supercell need not be better than the sigma of each mode.
 
@@ -55,6 +63,7 @@ def judged(
         studies: of the settings; used: setting -> value of the evaluation.
         sigma: `label branch` -> cm-1, NaN or missing where unknown.
         here: `label branch` -> cm-1 in the supercell of the evaluation, which may be none of those tried.
+        interpolated: labelled points this supercell does not hold.
     """
     numbers: dict[str, dict] = {}
     said, failed = [], False
@@ -66,7 +75,10 @@ def judged(
             allowed = {mode: max(TOLERANCE[name], float(np.nan_to_num(sigma.get(mode, 0.0)))) for mode in off}
             mode = max(off, key=lambda m: off[m] / allowed[m])
             error, tolerance = off[mode], allowed[mode]
-            text = f"supercell: {error:.2g} {UNITS[name]} at {mode} (σ {sigma.get(mode, float('nan')):.2g})"
+            where = mode.replace("_", " ")
+            text = f"supercell: {error:.2g} {UNITS[name]} at {where} (σ {sigma.get(mode, float('nan')):.2g})"
+            if error > tolerance and mode.split(" ")[0] in interpolated:
+                text += ", which this supercell does not hold and interpolates: phonons=converged holds it"
         else:
             error, tolerance = float(errors[used[name]]), TOLERANCE[name]
             text = f"{name} {used[name]:g}: {error:.2g} {UNITS[name]}"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlffx.errors import UserError, nearest
-from mlffx.evaluation.control_context import Context, values, watched
+from mlffx.evaluation.control_context import Context, estimates, modes, values, watched
 from mlffx.evaluation.control_convergence import convergence
 from mlffx.evaluation.control_forces import cheap_base_control, forces
 from mlffx.evaluation.control_form import architecture, cutoff, linear, size
@@ -24,6 +24,7 @@ from mlffx.evaluation.controls import Verdict, shuffled_differences
 from mlffx.evaluation.frozen import frozen_phonons
 from mlffx.evaluation.members import Members, fingerprint
 from mlffx.evaluation.settle_control import settle_control
+from mlffx.evaluation.spectra import Spectra
 from mlffx.evaluation.uncertainty import over_members
 from mlffx.training.run_directory import write_atomically
 
@@ -35,8 +36,8 @@ def shuffled(c: Context) -> Verdict:
     """The run's own fit on differences that were dealt to the wrong structures."""
     if c.base is None or c.task.low is None:
         return Verdict("shuffled", "Shuffled differences shift nothing", "inconclusive", "a direct potential has none")
-    mode = watched(c.model)
     low = c.spectra(Members([c.base], "single"), "low")
+    mode = _shifted_most(c.model, low)
     shifts = []
     for k in range(SHUFFLES):
         energies = c.task.energies.copy()
@@ -45,8 +46,21 @@ def shuffled(c: Context) -> Verdict:
         fitted = c.fit(c.settings, replace(c.task, energies=energies), f"shuffled-{k}", c.base)
         moved = c.spectra(Members(fitted.fitted, "single"), "shuffled")
         shifts.append(float(values(moved, *mode).mean() - values(low, *mode).mean()))
-    real = float(values(c.model, *mode).mean() - values(low, *mode).mean())
-    return shuffled_differences(over_members(np.array(shifts)), real)
+    run = over_members(values(c.model, *mode))
+    real = float(run.mean - values(low, *mode).mean())
+    return shuffled_differences(over_members(np.array(shifts)), real, real_sigma=float(run.sigma), mode=" ".join(mode))
+
+
+def _shifted_most(model: Spectra, low: Spectra, n_sigma: float = 2.0) -> tuple[str, str]:
+    """The watched mode, or where that is not shifted the one at GAMMA and X whose shift is largest in units of sigma.
+
+    LO of a polar crystal rests on charges that both levels share: nothing about it would be proven by shuffling.
+    """
+    wanted = [watched(model), *modes(model)]
+    run = estimates(model, wanted)
+    sigma = np.maximum(np.nan_to_num(run.sigma), 1.0)  # cm-1; modes without a spread do not win by that
+    z = np.abs(run.mean - estimates(low, wanted).mean) / sigma
+    return wanted[0] if z[0] > n_sigma else wanted[int(z.argmax())]
 
 
 def frozen(c: Context) -> Verdict:

@@ -35,25 +35,32 @@ class Verdict:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
-def shuffled_differences(shift: Estimate, real_shift: float, n_sigma: float = 2.0) -> Verdict:
+def shuffled_differences(
+    shift: Estimate, real_shift: float, n_sigma: float = 2.0, real_sigma: float = float("nan"), mode: str = ""
+) -> Verdict:
     """Differences given to the wrong structures must shift nothing.
 
     Args:
         shift: of the watched mode with shuffled labels, over several shuffles, cm-1; sigma is that of one shuffle.
         real_shift: with the labels in order, cm-1.
         n_sigma: how far from zero still counts as zero.
+        real_sigma: of the shift with the labels in order; a shift within it proves nothing, shuffled or not.
+        mode: `label branch` that was watched.
     """
     mean, sigma = float(shift.mean), float(shift.sigma)
     n = max(shift.n_members, 1)
-    numbers = {"shuffled_shift_cm1": mean, "sigma_cm1": sigma, "real_shift_cm1": real_shift, "shuffles": n}
+    numbers: dict[str, Any] = {"shuffled_shift_cm1": mean, "sigma_cm1": sigma, "real_shift_cm1": real_shift}
+    numbers |= {"shuffles": n, "real_sigma_cm1": real_sigma if np.isfinite(real_sigma) else None, "mode": mode}
     title = "Shuffled differences shift nothing"
     if not np.isfinite(sigma):
         return Verdict("shuffled", title, "inconclusive", "one shuffle has no sigma: run at least three", numbers)
     shown = round(mean, 1) + 0.0  # no -0.0
-    statement = f"shuffled {shown:+.1f} ± {sigma:.1f} cm⁻¹ over {n} shuffles, in order {real_shift:+.1f} cm⁻¹"
+    in_order = f"{real_shift:+.1f}" + (f" ± {real_sigma:.1f}" if np.isfinite(real_sigma) else "")
+    statement = f"shuffled {shown:+.1f} ± {sigma:.1f} cm⁻¹ over {n} shuffles, in order {in_order} cm⁻¹"
+    statement += f" ({mode.replace('_', ' ')})" if mode else ""
     if abs(mean) > n_sigma * max(sigma, 1.0):
         return Verdict("shuffled", title, "fail", statement, numbers)
-    told_apart = abs(real_shift) > n_sigma * sigma
+    told_apart = abs(real_shift) > n_sigma * max(sigma, float(np.nan_to_num(real_sigma)))
     return Verdict("shuffled", title, "pass" if told_apart else "inconclusive", statement, numbers)
 
 

@@ -29,6 +29,11 @@ def test_shuffled_labels() -> None:
     assert shuffled_differences(_e(40.0, 4.0), 57.0).word == "fail"
     assert shuffled_differences(_e(1.0, 60.0), 57.0).word == "inconclusive"  # shuffles scatter as far as the shift
     assert shuffled_differences(_e(1.0, float("nan"), 1), 57.0).word == "inconclusive"
+    assert shuffled_differences(_e(0.0, 0.0), 5.3, real_sigma=7.7).word == "inconclusive"  # no shift to be proven
+    assert (
+        "in order +57.0 ± 7.7 cm⁻¹ (X TO)"
+        in shuffled_differences(_e(0.0, 0.0), 57.0, real_sigma=7.7, mode="X TO").statement
+    )
 
 
 def test_forces_never_seen() -> None:

@@ -43,6 +43,8 @@ def test_settings_are_as_good_as_they_need_to_be() -> None:
     assert fine.word == "pass" and fine.numbers["supercell"]["largest_deviation"] == [20, 0.5, 0]
     assert "supercell: 0.5 cm⁻¹ at X TA" in fine.statement
     assert judged(studies(), USED, {}, far).word == "fail"
+    assert "does not hold" in judged(studies(), USED, {}, far, ["X"]).statement
+    assert "does not hold" not in judged(studies(), USED, {}, near, ["X"]).statement  # fine all the same
     assert judged(studies(), USED, {"X TA": 4.0}, far).word == "pass"  # less than the sigma of the frequencies
     assert judged(studies(20.0), USED, {}, near).word == "fail"  # 2 cm-1 from the displacement
     assert judged(studies(), USED | {"mesh": 7.0}, {"X TA": 9.0}, near).word == "fail"  # sigma does not excuse the mesh
