@@ -12,9 +12,11 @@ import numpy as np
 import yaml
 
 from mlffx.evaluation import polar, rungs
+from mlffx.evaluation.answer import answer, signed
 from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
 from mlffx.evaluation.figures import style
 from mlffx.evaluation.harmonic import PhononSettings
+from mlffx.evaluation.labelled_cell import note, supercell_note
 from mlffx.evaluation.measured import masses_for
 from mlffx.evaluation.members import Members
 from mlffx.evaluation.moments import Moments
@@ -32,6 +34,7 @@ from mlffx.evaluation.report import (
 from mlffx.evaluation.settle_control import report_table
 from mlffx.evaluation.spectra import LabelledPoint, save_spectra
 from mlffx.evaluation.stored import ISOTOPE, MEASURED, write_measured
+from mlffx.lattice.commensurate import held_points
 from mlffx.lattice.phonons import Phonons
 from mlffx.lattice.sensitivity import LoSensitivity
 from mlffx.training.label_noise import read_rungs
@@ -94,6 +97,7 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
         "exact_cm1": None if e.truth is None else frequencies_json(e.truth),
         "isotopes": {name: {"frequencies_cm1": frequencies_json(pair[0])} for name, pair in e.isotopes.items()},
         "model_form_cm1": e.model_form,
+        "labelled_cells": e.cells,
         "lo_sensitivity_cm1": polar.as_json(_lo_sensitivity(e)),
         "dos_moments": {k: {x: asdict(m) for x, m in v.items()} for k, v in _dos_moments(e).items()},
         "imaginary_modes": e.model.imaginary(),
@@ -113,11 +117,15 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
 
 def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
     """report.html."""
+    moved = None if e.low_level is None else shifts(e.model, e.low_level)
     page = Page(
         title=e.title,
         subtitle=_subtitle(e),
         tiles=_tiles(e),
         rows=e.rows,
+        answer=answer(e.low_name, moved, e.verdicts),
+        lacking=e.cells.get("lacks", ()),
+        cell_notes=_cell_notes(e),
         model_name=e.model.name,
         low_name=e.low_name,
         series=colours([e.model], e.low_level, e.truth),
@@ -149,6 +157,14 @@ def _tables(e: Evaluation) -> list[PageTable]:
     settled = [PageTable("Against finite differences of the high level itself", caption, *table) for table in found]
     rests_on = polar.sensitivity_table(_lo_sensitivity(e), e.protocol["lattice_constant"])
     return settled + rests_on + polar.moments_table(_dos_moments(e))
+
+
+def _cell_notes(e: Evaluation) -> list[str]:
+    """What the cell of the labels and the supercell of the phonons do not hold."""
+    shown = list(e.model.points)
+    here = held_points(e.phonons.crystal, [np.asarray(e.phonons.force_constants.matrix)])
+    missing = [label for label in shown if not here.get(label, True)]
+    return [line for line in (note(e.cells, shown), supercell_note(missing, e.protocol["supercell_atoms"])) if line]
 
 
 def _lo_sensitivity(e: Evaluation) -> dict[str, LoSensitivity]:
@@ -186,7 +202,8 @@ def _tiles(e: Evaluation) -> list[Tile]:
         shift = shifts(e.model, e.low_level).get(label, {}).get(point.branches[i])
         if shift is not None and shift["mean"] is not None:
             spread = "" if shift["sigma"] is None else f" ± {shift['sigma']:.1f}"
-            tiles.append(Tile("shift", f"{shift['mean']:+.1f}{spread}", f"against {e.low_level.name}"))
+            note = f"against {e.low_level.name}{_shuffled(e)}"
+            tiles.append(Tile("shift", f"{shift['mean']:+.1f}{spread}", note))
     rows = [r for r in e.rows if r.q_label == label and r.branch == point.branches[i] and r.experiment_cm1 is not None]
     if rows and rows[0].experiment_cm1 is not None:
         tiles.append(
@@ -205,6 +222,14 @@ def _tiles(e: Evaluation) -> list[Tile]:
     return tiles
 
 
+def _shuffled(e: Evaluation) -> str:
+    """What the watched mode shifts by with shuffled labels, where the control was run."""
+    numbers = next((v.numbers for v in e.verdicts if v.name == "shuffled" and v.numbers), None)
+    if numbers is None:
+        return ""
+    return f"; labels shuffled: {signed(numbers['shuffled_shift_cm1'], numbers['sigma_cm1'])}"
+
+
 def _tile(name: str, point: LabelledPoint, i: int, note: str) -> Tile:
     estimate = point.estimate()
     sigma = float(estimate.sigma[i])
@@ -217,7 +242,13 @@ def _training(e: Evaluation) -> list[tuple[str, str]]:
         ("data", f"{s.data.get('name')} ({s.data.get('kind')})"),
         ("level of theory", s.level.name),
         ("potential", _fit(e)),
+        ("labels", _labels(e)),
         ("model", ", ".join(f"{k} {v}" if k != "name" else str(v) for k, v in s.model.items() if v is not None)),
+        *(
+            [("prior", s.prior.replace("_", " ") + ": the network learns what they leave over")]
+            if _has_prior(e)
+            else []
+        ),
         ("ensemble", f"{s.ensemble} (seed {s.seed}, training sets: {s.resample})"),
     ]
     held, fitted = int(e.residuals.held_out.sum()), int((~e.residuals.held_out).sum())
@@ -243,6 +274,18 @@ def _fit(e: Evaluation) -> str:
     return f"delta on {e.low_name}, " + ("linear least squares" if closed else f"fitted by {e.settings.delta.fit}")
 
 
+def _labels(e: Evaluation) -> str:
+    """What was fitted, and whether forces were."""
+    level, low = e.settings.level.name, e.task.low
+    if low is None:
+        return f"energies{' and forces' if e.task.forces is not None else ' alone'} of {level}"
+    return f"energies{' alone' if e.task.forces is None else ' and forces'} of {level} minus {low}"
+
+
+def _has_prior(e: Evaluation) -> bool:
+    return e.settings.prior not in (None, "none") and e.settings.model["name"] != "force_constants"
+
+
 def _notes(e: Evaluation) -> list[str]:
     here = (
         f"Calculated: harmonic, {e.model.isotope} masses, lattice constant {e.protocol['lattice_constant']:.4f} Å; "
@@ -256,7 +299,8 @@ def _commands(e: Evaluation, command: str) -> list[str]:
     lines = []
     if environment.get("commit"):
         lines.append(f"git checkout {str(environment['commit']).removesuffix('+changes')}")
-    lines.append(str(environment.get("command") or "python train.py ...   # see config.yaml below"))
+    started = str(environment.get("command") or "python train.py ...   # see config.yaml below")
+    lines.append(started if started.startswith("python") else f"python {started}")
     lines.append(command or f"python evaluate.py run={e.run.path}")
     return lines
 

@@ -19,6 +19,7 @@ from mlffx.evaluation.figures.decay import force_constant_decay
 from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.learning import LearningPoint, learning_curves
 from mlffx.evaluation.figures.shifts import mode_shifts
+from mlffx.evaluation.labelled_cell import lacked_by_any, marked, notes_of
 from mlffx.evaluation.report import Page, PageFigure, PageFile, PageTable, Tile, colours, with_sigma, write_report
 from mlffx.evaluation.stored import Run
 from mlffx.evaluation.uncertainty import Estimate, over_models
@@ -233,6 +234,7 @@ def _page(
 ) -> None:
     heads, lines = summary(runs, measured)
     top = modes_of(runs, ("GAMMA", "X", "L"))[0]
+    cells = {run.spectra.name: run.labelled_cells for run in runs}
     page = Page(
         title=title,
         subtitle="Harmonic phonons of several runs, from their own evaluations.",
@@ -243,7 +245,8 @@ def _page(
         series=colours([run.spectra for run in runs], None),
         measured=measured,
         summary_heads=heads,
-        summary=lines,
+        summary=marked(lines, lacked_by_any(cells.values(), ("GAMMA", "X", "L"))),
+        cell_notes=notes_of(cells, ("GAMMA", "X", "L")),
         training=[(run.spectra.name, str(run.path)) for run in runs],
         tables=_errors_table(runs),
         figures=figures,

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mlffx.evaluation.comparison import LABELS, Measured, Row, exact_frequency
 from mlffx.evaluation.controls import Verdict
+from mlffx.evaluation.labelled_cell import MARK
 from mlffx.evaluation.spectra import Spectra
 
 CONSOLE_LABELS = ("GAMMA", "X", "L")
@@ -47,6 +48,7 @@ def frequency_table(
     harmonic: Sequence[Measured] = (),
     exact: Spectra | None = None,
     form: Mapping[str, Mapping[str, float]] | None = None,
+    lacking: Sequence[str] = (),
 ) -> Table:
     """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there).
 
@@ -54,6 +56,7 @@ def frequency_table(
         harmonic: measured values with the anharmonic shift removed, told beside the raw ones.
         exact: true phonons, on an analytic twin; shown in place of experiment.
         form: spread over forms of the model, label -> branch -> cm-1, a column of its own where there is any.
+        lacking: labelled points that the cells of the labels do not hold; they are marked.
     """
     labels = [label for label in CONSOLE_LABELS if any(r.q_label == label for r in rows)] or list(LABELS)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -75,14 +78,14 @@ def frequency_table(
         row = lines[0]
         if previous not in (None, (isotope, label)):
             table.add_section()
-        name = label if isotope == "natural" else f"{label} {isotope}"
+        name = (label if isotope == "natural" else f"{label} {isotope}") + (f" {MARK}" if label in lacking else "")
         cells = [name if previous != (isotope, label) else "", branch]
         if low_name is not None:
             cells.append("" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}")
         cells.append(f"{row.model_cm1:.1f}" + (" imaginary" if row.model_cm1 < 0 else ""))
         cells.append("-" if row.model_sigma_cm1 is None else f"{row.model_sigma_cm1:.1f}")
         if form:
-            spread = form.get(label, {}).get(branch)
+            spread = form.get(label, {}).get(branch) if isotope == "natural" else None
             cells.append("" if spread is None else f"{spread:.1f}")
         found = [
             f"{r.experiment_cm1:.1f} ± {r.experiment_sigma_cm1:.1f}" for r in lines if r.experiment_cm1 is not None
@@ -97,6 +100,10 @@ def frequency_table(
         table.add_row(*cells, ", ".join(found), style="red" if row.model_cm1 < 0 else None)
         previous = (isotope, label)
     table.caption = "cm-1, calculated: harmonic"
+    if shown := [label for label in lacking if label in labels]:
+        table.caption += (
+            f"; {MARK} {', '.join(shown)}: not held by the cell of the labels, interpolated by the potential"
+        )
     table.caption_justify = "left"
     return table
 

@@ -15,10 +15,12 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from mlffx.evaluation.comparison import Measured, Row, Score, exact_frequency
+from mlffx.evaluation.answer import QUESTION
+from mlffx.evaluation.comparison import Measured, Row, Score, exact_frequency, finite
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures.dispersion import aligned
 from mlffx.evaluation.figures.style import BLACK, CYCLE, GREY, greek
+from mlffx.evaluation.labelled_cell import MARK
 from mlffx.evaluation.spectra import Spectra
 from mlffx.units import THZ_TO_CM1, THZ_TO_MEV
 
@@ -89,6 +91,8 @@ class Page:
     Attributes:
         title, subtitle: what this is about.
         tiles: numbers at the head, the most important first.
+        answer: to the question whether the labels shift the phonons or the smoothness of the model; may be empty.
+        lacking: labelled points the cells of the labels do not hold, marked in the table; cell_notes: what that means.
         warnings: what a reader must not overlook (imaginary modes, missing sigma, unmatched measurements).
         summary_heads, summary: table of several runs, in place of `rows`.
         exact: true phonons of an analytic twin, a column of the table.
@@ -117,6 +121,9 @@ class Page:
     low_name: str | None
     series: list[tuple[Spectra, str, str]]
     measured: Sequence[Measured]
+    answer: str = ""
+    lacking: Sequence[str] = ()
+    cell_notes: Sequence[str] = ()
     summary_heads: list[str] = field(default_factory=list)
     summary: list[list[str]] = field(default_factory=list)
     exact: Spectra | None = None
@@ -169,6 +176,7 @@ def _view(page: Page) -> dict[str, Any]:
         "rows": _table(page, sources),
         "sources": sources,
         "scores": _scores(page),
+        "question": QUESTION,
         "has_low": page.low_name is not None,
         "has_exact": page.exact is not None,
         "has_form": bool(page.form),
@@ -180,13 +188,16 @@ def _view(page: Page) -> dict[str, Any]:
 def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     previous = ("", "")
-    for row, following in zip_longest(page.rows, page.rows[1:]):
+    rows = _worth_a_row(page.rows)
+    low = next((s for s, _, _ in page.series if s.name == page.low_name), None)
+    for row, following in zip_longest(rows, rows[1:]):
         here = (row.isotope, row.q_label)
         label = greek(row.q_label) if row.isotope == "natural" else f"{greek(row.q_label)} {row.isotope}"
+        label += f" {MARK}" if row.q_label in page.lacking else ""
         model = {"branch": row.branch.replace("_", " "), "model": with_sigma(row.model_cm1, row.model_sigma_cm1)}
-        model["low"] = "" if row.low_level_cm1 is None else f"{row.low_level_cm1:.1f}"
+        model["low"] = "" if row.low_level_cm1 is None else with_sigma(row.low_level_cm1, _low_sigma(low, row))
         model["exact"] = "" if (true := exact_frequency(page.exact, row)) is None else f"{true:.1f}"
-        spread = page.form.get(row.q_label, {}).get(row.branch)
+        spread = page.form.get(row.q_label, {}).get(row.branch) if row.isotope == "natural" else None
         model["form"] = "" if spread is None else f"{spread:.1f}"
         measured = _held_against(row, row.experiment_cm1, row.experiment_sigma_cm1, row.source, sources)
         out.append(model | measured | {"label": label, "first": here != previous, "harmonic": False})
@@ -198,6 +209,20 @@ def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
                     branch = f"{model['branch']}, harmonic"
                     out.append(model | measured | {"label": "", "first": False, "harmonic": True, "branch": branch})
     return out
+
+
+def _worth_a_row(rows: Sequence[Row]) -> list[Row]:
+    """Without unmeasured points of other isotopes, which comparison.csv has."""
+    measured = {(r.isotope, r.q_label) for r in rows if r.experiment_cm1 is not None}
+    return [r for r in rows if r.isotope == rows[0].isotope or (r.isotope, r.q_label) in measured]
+
+
+def _low_sigma(low: Spectra | None, row: Row) -> float | None:
+    """Sigma of the low level, with the masses its spectra were made with."""
+    point = None if low is None or low.isotope != row.isotope else low.points.get(row.q_label)
+    if point is None or row.branch not in point.branches:
+        return None
+    return finite(point.estimate().sigma[point.branches.index(row.branch)])
 
 
 def _held_against(
@@ -220,7 +245,7 @@ def _scores(page: Page) -> list[dict[str, Any]]:
     return [
         {"first": i == 0, "group": group, "method": names[column]}
         | vars(score)
-        | {f"{key}_text": _short(getattr(score, key)) for key in ("chi2", "chi2_total")}
+        | {"chi2_text": _short(score.chi2), "chi2_total_text": _short(score.chi2_total) if column == "model" else ""}
         for group, columns in page.scores.items()
         for i, (column, score) in enumerate(columns.items())
     ]

@@ -30,6 +30,7 @@ from mlffx.evaluation.harmonic import (
     recalibrated,
     spectra,
 )
+from mlffx.evaluation.labelled_cell import labelled_cells
 from mlffx.evaluation.measured import Experiment, known_material, place
 from mlffx.evaluation.members import Members, gather
 from mlffx.evaluation.page_figures import write_figures
@@ -79,6 +80,7 @@ class Evaluation:
         experiment: measured values, placed on the path.
         residuals: of the energies.
         protocol: everything the numbers depend on.
+        cells: labelled q-points the cells of the labels hold and lack (`labelled_cell.labelled_cells`).
         dynamics: of the first member, where it was asked for; dynamics_members of all that were run.
         verdicts: of controls.
         warnings: what must not be overlooked.
@@ -100,6 +102,7 @@ class Evaluation:
     experiment: Experiment
     residuals: EnergyResiduals
     protocol: dict[str, Any]
+    cells: dict[str, Any] = field(default_factory=dict)
     dynamics: DynamicsResult | None = None
     dynamics_members: list[DynamicsResult] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -246,6 +249,7 @@ def compute(
         experiment=measured,
         residuals=energy_residuals(members, bases, task, settings, track),
         protocol=outputs.protocol(average, phonons, members, differs) | {"sigma_scale": sigma_scale},
+        cells=labelled_cells(task, crystal),
         warnings=nac_notes,
     )
     _judge(evaluation, measured.labelled, differs)
@@ -263,7 +267,9 @@ def write(result: Evaluation, command: str = "") -> None:
 def show(result: Evaluation, console: Console | None = None) -> None:
     """The table at GAMMA, X and L, then every warning and verdict."""
     measured, form = result.experiment.harmonic, result.model_form
-    table = frequency_table(result.rows, result.title, result.low_name, measured, result.truth, form)
+    table = frequency_table(
+        result.rows, result.title, result.low_name, measured, result.truth, form, result.cells.get("lacks", ())
+    )
     print_evaluation(table, result.verdicts, result.warnings, result.directory / "report.html", console)
 
 

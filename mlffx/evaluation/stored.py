@@ -74,6 +74,11 @@ class Run:
     def verdicts(self) -> list[Verdict]:
         return [Verdict(**v) for v in self.phonons["verdicts"]]
 
+    @property
+    def labelled_cells(self) -> dict[str, Any]:
+        """What `labelled_cell.labelled_cells` found; empty of an evaluation from before there was such a thing."""
+        return self.phonons.get("labelled_cells") or {}
+
     def mode(self, label: str, branch: str) -> Estimate | None:
         """Mean and sigma of a named mode."""
         point = self.spectra.points.get(label)
@@ -92,7 +97,8 @@ def show(run: Run, console: Console | None = None) -> None:
     about = run.phonons
     title = f"{about['material'].replace('_', ' ')}: {about['name']}"
     measured, form = run.experiment.harmonic, about.get("model_form_cm1")
-    table = frequency_table(run.rows(), title, about["low_level"], measured, run.truth, form)
+    lacks = run.labelled_cells.get("lacks", ())
+    table = frequency_table(run.rows(), title, about["low_level"], measured, run.truth, form, lacks)
     print_evaluation(table, run.verdicts, about["warnings"], run.directory / "report.html", console)
 
 

@@ -134,3 +134,30 @@ def test_model_form_is_a_column_where_controls_have_tried_other_forms(tmp_path: 
     assert "model form" not in (tmp_path / "plain.html").read_text()
     text = (tmp_path / "form.html").read_text()
     assert "<th>model form</th>" in text and "<td>4.2</td>" in text
+
+
+def test_form_belongs_to_natural_masses_and_other_isotopes_have_rows_where_they_were_measured(tmp_path: Path) -> None:
+    model = made_up_spectra("model")
+    heavy = replace(model, isotope="13C")
+    known = Measured("GAMMA", "LTO", 1281.0, 1.0, "Raman", isotope="13C")
+    rows = compare("diamond", model, None, [RAMAN]) + compare("diamond", heavy, None, [known])
+    content = Page("t", "s", [], rows, model.name, None, colours([model], None), [], form={"GAMMA": {"LTO": 4.25}})
+    write_report(content, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("<td>4.2</td>") == 1 and "Γ 13C" in text and "X 13C" not in text
+
+
+def test_marks_notes_and_the_answer_are_on_the_page(tmp_path: Path) -> None:
+    model, low = made_up_spectra("model"), made_up_spectra("DFT", 4, 0.95, seed=1)
+    rows = compare("diamond", model, low, [RAMAN])
+    content = Page("t", "s", [], rows, model.name, low.name, colours([model], low), [], scores=score_groups(rows))
+    content = replace(content, lacking=["X"], cell_notes=["† X: not held"], answer="Γ moves by +58.5.")
+    write_report(content, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "X †" in text and "Γ †" not in text and "† X: not held" in text
+    assert text.index("Γ moves by +58.5.") < text.index("What was trained on what")
+    below = low.points["GAMMA"].estimate()
+    assert (
+        f"<td>{with_sigma(float(below.mean[0]), float(below.sigma[0]))}</td></tr>" in text
+    )  # low level with its sigma
+    assert re.search(r">DFT</td>(<td>[^<]+</td>){5}<td></td>", text)  # its chi-square does not know that sigma

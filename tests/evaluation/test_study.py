@@ -136,6 +136,8 @@ def test_the_page_tells_everything_in_order_and_loads_nothing(done: tuple[Path, 
     assert places == sorted(places)
     assert "twin/broken/low train" in words and "charges" in words and "there are none" in words
     assert "Frozen" in words or "frozen" in words
+    assert "L TA †" in words and "X TA †" not in words  # 2x1x1 cubes hold X, not L
+    assert "not held by the cell of the labels (16 atoms), which holds Γ, X, W" in words
     data = re.search(r'<script type="application/json" id="twin-natural">(.*?)</script>', text, re.DOTALL)
     assert data is not None
     assert [s["name"] for s in json.loads(data.group(1))["series"]] == ["low, direct", "high, delta"]

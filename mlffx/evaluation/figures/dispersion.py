@@ -49,6 +49,7 @@ def dispersion(
     measured: Sequence[Measured] = (),
     title: str = "",
     exact: Spectra | None = None,
+    colors: Sequence[str] = (),
 ) -> Figure:
     """Bands and densities of states, sharing the frequency axis (cm-1 at the left, THz and meV at the right).
 
@@ -59,10 +60,12 @@ def dispersion(
             diamonds a model fitted to measured points.
         title: over the bands.
         exact: true phonons of an analytic twin, black and dotted.
+        colors: of the models, where they are to be those of another figure; by default in order.
     """
     models = [model] if isinstance(model, Spectra) else list(model)
     lines = [Line(low_level, GREY, DASHES[1], band=False)] if low_level is not None else []
-    lines += [Line(s, CYCLE[i % len(CYCLE)], DASHES[(i // len(CYCLE)) % len(DASHES)]) for i, s in enumerate(models)]
+    colors = colors or [CYCLE[i % len(CYCLE)] for i in range(len(models))]
+    lines += [Line(s, colors[i], DASHES[(i // len(CYCLE)) % len(DASHES)]) for i, s in enumerate(models)]
     lines += [Line(exact, BLACK, DASHES[2], band=False)] if exact is not None else []
     reference = models[0].path
     with styled():

@@ -15,6 +15,7 @@ from mlffx.evaluation.figures import style
 from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.dos import densities_of_states
 from mlffx.evaluation.figures.shifts import mode_shifts
+from mlffx.evaluation.labelled_cell import lacked_by_any, marked, notes_of
 from mlffx.evaluation.overlay import summary
 from mlffx.evaluation.report import PageFigure, PageTable, colours, payload, with_sigma
 from mlffx.evaluation.stored import Run
@@ -22,6 +23,8 @@ from mlffx.evaluation.study.kinds import Agreement, agreements
 from mlffx.evaluation.study.plan import Entry
 from mlffx.evaluation.uncertainty import over_members
 
+LABELS = ("GAMMA", "X", "L")  # of the tables
+SHIFT_REMOVED = "anharmonic shift removed"
 NOTHING_CM1 = 0.5  # shifts below this are no shifts
 
 
@@ -51,6 +54,7 @@ class CrystalStory:
     splitting: PageTable | None = None
     dynamics: list[tuple[str, PageFigure | None, PageTable]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cell_notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -77,7 +81,9 @@ def tell(crystal: str, entries: Sequence[Entry], runs: Mapping[str, Run], figure
         own = {e.level: _called(runs[e.name], level_name(e.level)) for e in entries if e.family == family}
         story.tables.append(_across(list(own.values()), measured, kind.title, (), kind.says))
         if len(own) > 1:
-            drawn = dispersion([r.spectra for r in own.values()], None, _drawn(first), f"{about.title}: {kind.title}")
+            colors = [style.CYCLE[levels.index(level) % len(style.CYCLE)] for level in own]  # as in every other figure
+            title = f"{about.title}: {kind.title}"
+            drawn = dispersion([r.spectra for r in own.values()], None, _drawn(first), title, colors=colors)
             story.more_figures.append(_figure(drawn, figures / f"{crystal}_{family}", kind.title, kind.says))
     for level in levels:
         same = {e.title: runs[e.name] for e in entries if e.level == level}
@@ -91,7 +97,17 @@ def tell(crystal: str, entries: Sequence[Entry], runs: Mapping[str, Run], figure
     story.warnings = [line for e in entries if (line := _nothing_learned(e, runs[e.name])) is not None]
     story.splitting = _splitting(entries, runs)
     story.dynamics = [d for e in entries if (d := _dynamics(e, runs[e.name])) is not None]
+    _mark(story, {e.name: runs[e.name].labelled_cells for e in entries})
     return story
+
+
+def _mark(story: CrystalStory, cells: Mapping[str, Mapping[str, Any]]) -> None:
+    """Mark modes at points that the cells of the labels do not hold, and say what that means."""
+    lacking = lacked_by_any(cells.values(), LABELS)
+    story.cell_notes = notes_of(cells, LABELS)
+    if story.headline is not None:
+        story.headline = replace(story.headline, rows=marked(story.headline.rows, lacking))
+    story.tables = [replace(table, rows=marked(table.rows, lacking)) for table in story.tables]
 
 
 def _nothing_learned(entry: Entry, run: Run) -> str | None:
@@ -143,7 +159,7 @@ def _across(
         place = next((i for i, line in enumerate(lines) if line[0] == name), None)
         if place is not None and heads[-1] == "experiment":
             empty = [""] * (len(heads) - 2)
-            lines.insert(place + 1, ["anharmonic shift removed", *empty, with_sigma(m.cm1, m.sigma_cm1)])
+            lines.insert(place + 1, [SHIFT_REMOVED, *empty, with_sigma(m.cm1, m.sigma_cm1)])
     return PageTable(title, note, heads, lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,23 @@ from markupsafe import Markup
 
 from mlffx.data.levels import level_name
 from mlffx.errors import UserError
+from mlffx.evaluation.answer import QUESTION, answer
 from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.outputs import read_json
 from mlffx.evaluation.overlay import write_summary
 from mlffx.evaluation.report import PageFile, Tile, flatten
 from mlffx.evaluation.stored import Run
-from mlffx.evaluation.study.crystal import CrystalStory, tell
+from mlffx.evaluation.study.crystal import SHIFT_REMOVED, CrystalStory, tell
 from mlffx.evaluation.study.plan import Entry, LeftOut, Plan
 from mlffx.evaluation.study.record import Outcome, Record, span
 from mlffx.evaluation.study.tables import markdown
 from mlffx.training.run_directory import RunDirectory, environment
 
+ALWAYS = {  # controls of every evaluation
+    "residuals": "Do residuals grow with amplitude?",
+    "noise": "Was noise of the labels learned?",
+    "truth": "Are the true phonons of the twin recovered?",
+}
 SIGMA = (
     "± is one standard deviation over members of an ensemble and draws from the posteriors of least-squares fits, "
     "scaled by the factor the analytic twin calls for. It does not contain what all share: supercell, lattice "
@@ -120,7 +126,9 @@ def _view(
     settings, evaluated = plan.settings, [e for e in plan.entries if e.name in runs]
     worked = sum(o.seconds or 0.0 for o in record.outcomes.values())
     first = evaluated[0] if evaluated else None
-    protocols = {e.crystal: list(flatten(runs[e.name].phonons["protocol"])) for e in reversed(evaluated)}
+    protocols: dict[str, list[tuple[str, str]]] = {}
+    for e in evaluated:
+        protocols.setdefault(e.crystal, list(flatten(runs[e.name].phonons["protocol"])))
     versions = environment({})
     return {
         "title": settings.title,
@@ -128,10 +136,12 @@ def _view(
         "subtitle": f"{len(runs)} of {len(plan.entries)} potentials of {' and '.join(s.title for s in stories)}; "
         f"{span(worked)} of training and evaluation; {time.strftime('%Y-%m-%d')}.",
         "tiles": _tiles(stories),
+        "question": QUESTION,
+        "answers": _answers(evaluated, runs),
         "training": [_training_line(e, runs[e.name]) for e in evaluated],
         "hashes": _hashes(evaluated),
-        "controls": [(_title(e), v) for e in evaluated for v in runs[e.name].verdicts if v.name != "residuals"],
-        "residuals": [(_title(e), v) for e in evaluated for v in runs[e.name].verdicts if v.name == "residuals"],
+        "controls": [(_title(e), v) for e in evaluated for v in runs[e.name].verdicts if v.name not in ALWAYS],
+        "always": _always(evaluated, runs),
         "stories": stories,
         "sigma": SIGMA,
         "singles": [_single(plan, e, runs[e.name]) for e in evaluated],
@@ -152,6 +162,21 @@ def _view(
     }
 
 
+def _answers(entries: Sequence[Entry], runs: Mapping[str, Run]) -> list[tuple[str, str]]:
+    """(run, answer) to the referee's first question, of every run whose labels were shuffled."""
+    asked = [e for e in entries if any(v.name == "shuffled" and v.numbers for v in runs[e.name].verdicts)]
+    found = [(_title(e), runs[e.name]) for e in asked]
+    return [(name, answer(run.phonons["low_level"], run.phonons["shift_cm1"], run.verdicts)) for name, run in found]
+
+
+def _always(entries: Sequence[Entry], runs: Mapping[str, Run]) -> list[tuple[str, list[tuple[str, Verdict]]]]:
+    """(question, verdicts of every run) of the controls that every evaluation has; they would bury the others."""
+    groups = {
+        name: [(_title(e), v) for e in entries for v in runs[e.name].verdicts if v.name == name] for name in ALWAYS
+    }
+    return [(ALWAYS[name], verdicts) for name, verdicts in groups.items() if verdicts]
+
+
 def _title(entry: Entry) -> str:
     return f"{entry.crystal_settings.title}, {level_name(entry.level)}, {entry.title}"
 
@@ -170,6 +195,8 @@ def _tiles(stories: Sequence[CrystalStory]) -> list[Tile]:
                 tiles.append(Tile(f"{story.title}, {line[0]}", line[len(levels)], f"cm⁻¹, {levels[-1]}"))
                 if measured and line[-1]:
                     tiles.append(Tile(f"{story.title}, {line[0]}", line[-1], "cm⁻¹, experiment"))
+            elif line[0] == SHIFT_REMOVED and tiles:
+                tiles[-1] = replace(tiles[-1], note=f"{tiles[-1].note}; {line[-1]} with the {SHIFT_REMOVED}")
     return tiles
 
 

@@ -16,6 +16,7 @@ def markdown(stories: Sequence[CrystalStory]) -> str:
         lines += [f"# {story.title}", ""]
         if story.headline is not None:
             lines += _table(story.headline)
+            lines += [line for text in story.cell_notes for line in (text, "")]
         lines += ["## Kinds of potential", ""] + [f"* {name}: {says}" for name, says in story.kinds] + [""]
         for table in [*([story.splitting] if story.splitting else []), *story.tables]:
             lines += [f"## {table.title}", ""] + ([table.caption, ""] if table.caption else []) + _table(table)
