@@ -31,6 +31,9 @@ class AtomicModel(nn.Module):
 
     name: str = ""
     n_features: int
+    only_sums: bool = (
+        False  # of features over all atoms keep the symmetries of an energy, those over one species do not
+    )
 
     def __init__(self, species: Sequence[int], cutoff: float) -> None:
         super().__init__()

@@ -48,6 +48,7 @@ class ForceConstantModel(AtomicModel):
     """
 
     needs_sites = True
+    only_sums = True  # a rigid translation costs nothing in u_i . Phi_ij (u_j - u_i) summed over all i
     orbit: Tensor
     centre: Tensor
     neighbour: Tensor

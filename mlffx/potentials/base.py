@@ -37,6 +37,10 @@ class Potential(nn.Module):
         """Number of FEATURES of each term that has any, in their order."""
         return []
 
+    def only_sums(self) -> list[bool]:
+        """Of each of the FEATURES: whether a linear head has to weigh it alike in every species (`AtomicModel`)."""
+        return [False] * sum(self.feature_sizes())
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         """Draws from the posterior of what least squares fitted; empty where nothing was. Networks have ensembles."""
         return []

@@ -124,6 +124,9 @@ class ChargeAwarePotential(Potential):
     def feature_sizes(self) -> list[int]:
         return self.short_range.feature_sizes()
 
+    def only_sums(self) -> list[bool]:
+        return self.short_range.only_sums()
+
     def set_precision(self, dtype: torch.dtype) -> Potential:
         self.short_range.set_precision(dtype)
         self.electrostatics.set_precision(dtype)

@@ -47,6 +47,9 @@ class NetworkPotential(Potential):
     def feature_sizes(self) -> list[int]:
         return [self.model.n_features]
 
+    def only_sums(self) -> list[bool]:
+        return [self.model.only_sums] * self.model.n_features
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         draws = getattr(self.model, "posterior_draws", None)
         if draws is None:

@@ -2,7 +2,8 @@
 
     E = E_base + sum_i (offset + w_species(i) . f_i)
 
-f_i are the invariant features the base's network computes anyway, so the difference costs nothing to evaluate.
+f_i are the invariant features the base's network computes anyway, so the difference costs nothing to evaluate. Basis
+functions of force constants have one weight for all species: only their sum over all atoms is translation invariant.
 """
 
 from __future__ import annotations
@@ -37,33 +38,43 @@ class ReadoutPotential(Potential):
         super().__init__()
         self.base, self.species, self.n_features = base, sorted(species), n_features
         self.cutoff, self.crystal = base.cutoff, base.crystal
+        self.coefficient = _coefficient(len(species), np.array(base.only_sums() or [False] * n_features))
+        n = int(self.coefficient.max()) + 1
         self.register_buffer("weights", torch.zeros(len(species), n_features, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros((), dtype=torch.float64))
-        n = len(species) * n_features
         self.register_buffer("spread", torch.zeros(n, n, dtype=torch.float64))
 
     def describe(self, graph: Data, edges: Edges) -> Tensor:
-        """Features in the block of the atom's species, zero elsewhere: [n_atoms, n_species * n_features]."""
-        return self._blocks(self.base(graph, edges)[keys.FEATURES], graph)
+        """What each coefficient of the head multiplies, [n_atoms, n_coefficients]."""
+        blocks = self._blocks(self.base(graph, edges)[keys.FEATURES], graph)
+        if blocks.shape[1] == len(self.spread):
+            return blocks
+        target = torch.as_tensor(self.coefficient.ravel(), device=blocks.device)
+        return blocks.new_zeros(len(blocks), len(self.spread)).index_add(1, target, blocks)
 
     def _blocks(self, features: Tensor, graph: Data) -> Tensor:
+        """Features in the block of the atom's species, zero elsewhere: [n_atoms, n_species * n_features]."""
         numbers = graph[keys.NUMBERS]
         own = torch.stack([numbers == z for z in self.species], dim=1).to(torch.float64)
         return (own.unsqueeze(-1) * features.to(torch.float64).unsqueeze(1)).flatten(1)
 
     def set_head(self, fit: LinearFit) -> None:
         """Store what `fit_linear` found."""
-        self.weights.copy_(torch.as_tensor(fit.coefficients).reshape(self.weights.shape))
+        self.weights.copy_(torch.as_tensor(fit.coefficients)[self.coefficient])
         self.spread.copy_(torch.as_tensor(fit.spread))
         self.offset.fill_(fit.offset)
 
     def feature_sizes(self) -> list[int]:
         return self.base.feature_sizes()
 
+    def only_sums(self) -> list[bool]:
+        return self.base.only_sums()
+
     def blocks(self) -> np.ndarray:
-        """Term of the base that each coefficient of the head reads, [n_species * n_features]."""
+        """Term of the base that each coefficient of the head reads, [n_coefficients]."""
         sizes = self.base.feature_sizes() or [self.n_features]
-        return np.tile(np.repeat(np.arange(len(sizes)), sizes), len(self.species))
+        terms = np.tile(np.repeat(np.arange(len(sizes)), sizes), len(self.species))
+        return terms[np.unique(self.coefficient, return_index=True)[1]]
 
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         generator = torch.Generator().manual_seed(seed)
@@ -72,7 +83,7 @@ class ReadoutPotential(Potential):
         for base in bases:
             sample = ReadoutPotential(base, self.species, self.n_features)
             draw = self.spread @ torch.randn(len(self.spread), generator=generator, dtype=torch.float64)
-            sample.weights.copy_(self.weights + draw.reshape(self.weights.shape))
+            sample.weights.copy_(self.weights + draw[self.coefficient])
             sample.offset.copy_(self.offset)
             samples.append(sample.eval())
         return samples
@@ -96,3 +107,14 @@ class ReadoutPotential(Potential):
         from mlffx.potentials.build import build_potential  # it builds this class
 
         return cls(build_potential(spec["base"]), spec["species"], spec["n_features"])
+
+
+def _coefficient(n_species: int, only_sums: np.ndarray) -> np.ndarray:
+    """Number of the coefficient behind each weight, [n_species, n_features]."""
+    number = np.zeros((n_species, len(only_sums)), dtype=int)
+    number[0] = np.arange(len(only_sums))
+    n_own = int((~only_sums).sum())
+    for row in range(1, n_species):
+        number[row] = number[0]
+        number[row, ~only_sums] = len(only_sums) + (row - 1) * n_own + np.arange(n_own)
+    return number

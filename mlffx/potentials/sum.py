@@ -42,6 +42,9 @@ class SumPotential(Potential):
     def feature_sizes(self) -> list[int]:
         return [size for _, term in self._potentials() for size in term.feature_sizes()]
 
+    def only_sums(self) -> list[bool]:
+        return [alike for _, term in self._potentials() for alike in term.only_sums()]
+
     def posterior_samples(self, n: int, seed: int) -> list[Potential]:
         drawn = {name: term.posterior_samples(n, seed + k) for k, (name, term) in enumerate(self._potentials())}
         if not any(drawn.values()):
