@@ -53,12 +53,14 @@ def phonons(run: Path, threads: int) -> None:
     potential = load_members(run)[0]
     print("\n| phonons of one loaded potential, 64 atoms | first, s | again, s |\n|---|---|---|")
     print(f"| load the run | {time.perf_counter() - begun:.2f} | |")
-    matrix = conventional_matrix(potential.crystal, 2)
+    crystal = potential.crystal
+    assert crystal is not None
+    matrix = conventional_matrix(crystal, 2)
     steps: list[tuple[str, Callable[[], object]]] = []
     found: dict[str, Phonons] = {}
 
     def constants() -> None:
-        found["phonons"] = Phonons(finite_displacement(potential, potential.crystal, matrix))
+        found["phonons"] = Phonons(finite_displacement(potential, crystal, matrix))
 
     steps += [("force constants, displaced cells in one batch", constants)]
     steps += [("bands, 51 points a segment", lambda: found["phonons"].bands(51))]
