@@ -129,6 +129,10 @@ class Crystal:
         """The primitive cell as an ASE object."""
         return Atoms(self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
 
+    def scaled(self, scale: float) -> Crystal:
+        """The same crystal with its lattice constant times `scale`."""
+        return Crystal(self.cell * scale, self.scaled_positions, self.numbers)
+
     def repetitions(self, cell: np.ndarray) -> np.ndarray:
         """Integer matrix M with cell ~ M @ self.cell (a strained supercell is accepted up to 10 %).
 

@@ -65,6 +65,19 @@ class Row:
     low_level_cm1: float | None
     model_cm1: float
     model_sigma_cm1: float | None
+    volume_shift_cm1: float | None = None
+    anharmonic_shift_cm1: float | None = None
+
+    @property
+    def anharmonic_cm1(self) -> float | None:
+        """Harmonic frequency with the anharmonic shift."""
+        return None if self.anharmonic_shift_cm1 is None else self.model_cm1 + self.anharmonic_shift_cm1
+
+    @property
+    def volume_cm1(self) -> float | None:
+        """Frequency at the measured lattice constant, with the anharmonic shift where there is one."""
+        before = self.model_cm1 + (self.anharmonic_shift_cm1 or 0.0)
+        return None if self.volume_shift_cm1 is None else before + self.volume_shift_cm1
 
     @property
     def optical(self) -> bool:

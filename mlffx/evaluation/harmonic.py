@@ -42,6 +42,7 @@ class PhononSettings:
         mesh: q-points along each axis for densities of states.
         pitch: of the frequency grid, cm-1.
         points_per_segment: of the longest segment of the path.
+        volume: also at the measured lattice constant, where the reference has one and it is another than the crystal's.
     """
 
     method: Literal["finite_displacement", "autodiff"] = "finite_displacement"
@@ -55,6 +56,7 @@ class PhononSettings:
     mesh: Sequence[int] | int = 31
     pitch: float = 2.0
     points_per_segment: int = 51
+    volume: bool = True
 
     def __post_init__(self) -> None:
         check_choice(self.nac)

@@ -28,12 +28,14 @@ class Experiment:
         elsewhere: frequencies at other points, for the dispersion only.
         harmonic: measured value with the anharmonic shift removed, cm-1, where that is published.
         notes: isotope, temperature and lattice constant of the measurements, for people.
+        lattice_constants: measured ones, of every isotope.
     """
 
     labelled: list[Measured]
     elsewhere: list[Measured]
     harmonic: list[Measured]
     notes: list[str]
+    lattice_constants: Sequence[Measurement] = ()
 
     def labelled_for(self, isotope: str) -> list[Measured]:
         """Values at labelled points of one isotope."""
@@ -74,7 +76,8 @@ def experiment(material: str, crystal: Crystal) -> Experiment:
         at_label = m.label in LABELS and not m.branch.startswith("mode_")
         (labelled if at_label else elsewhere).append(record)
     harmonic = [_measured(m, crystal) for m in table.select(quantity="harmonic_frequency")]
-    return Experiment(labelled, elsewhere, harmonic, _notes(table.measurements))
+    lattice = table.select(kind="experiment", quantity="lattice_constant")
+    return Experiment(labelled, elsewhere, harmonic, _notes(table.measurements), tuple(lattice))
 
 
 def _measured(m: Measurement, crystal: Crystal) -> Measured:

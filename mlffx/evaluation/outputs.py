@@ -110,6 +110,8 @@ def phonons_json(e: Evaluation) -> dict[str, Any]:
         "warnings": e.warnings,
         "dynamics": None if e.dynamics is None else e.dynamics.summary(),
         "anharmonic_shift_cm1": [asdict(shift) for shift in e.anharmonic_shifts],
+        "volume_shift_cm1": [asdict(shift) for shift in e.volume],
+        "shift_notes": e.shift_notes,
         "protocol": e.protocol,
     }
     return _plain(content)
@@ -141,6 +143,7 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
         scores=e.scores,
         warnings=e.warnings,
         notes=_notes(e),
+        shift_notes=e.shift_notes,
         figures=figures,
         files=[PageFile(e.directory / name) for name in ("comparison.csv", "phonons.json")],
         tables=_tables(e),
@@ -289,7 +292,7 @@ def _has_prior(e: Evaluation) -> bool:
 def _notes(e: Evaluation) -> list[str]:
     here = (
         f"Calculated: harmonic, {e.model.isotope} masses, lattice constant {e.protocol['lattice_constant']:.4f} Å; "
-        "zero-point, thermal and volume shifts are not included."
+        "scores are those of the harmonic frequencies, without zero-point, thermal and volume shifts."
     )
     return [here, *e.experiment.notes]
 

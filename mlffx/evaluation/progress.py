@@ -18,6 +18,7 @@ from mlffx.evaluation.labelled_cell import MARK
 from mlffx.evaluation.spectra import Spectra
 
 CONSOLE_LABELS = ("GAMMA", "X", "L")
+SHIFTED = {"+anharmonic": "anharmonic_cm1", "+volume": "volume_cm1"}  # columns, each adding to the one on its left
 
 
 class Tracker:
@@ -49,6 +50,7 @@ def frequency_table(
     exact: Spectra | None = None,
     form: Mapping[str, Mapping[str, float]] | None = None,
     lacking: Sequence[str] = (),
+    shift_notes: Sequence[str] = (),
 ) -> Table:
     """Low level, model with sigma, experiment at GAMMA, X and L (all labelled points if none of these is there).
 
@@ -57,16 +59,20 @@ def frequency_table(
         exact: true phonons, on an analytic twin; shown in place of experiment.
         form: spread over forms of the model, label -> branch -> cm-1, a column of its own where there is any.
         lacking: labelled points that the cells of the labels do not hold; they are marked.
+        shift_notes: captions of the columns +anharmonic and +volume, which are there where any row has a shift.
     """
     labels = [label for label in CONSOLE_LABELS if any(r.q_label == label for r in rows)] or list(LABELS)
+    shown = [r for r in rows if r.q_label in labels]
+    columns = {name: key for name, key in SHIFTED.items() if any(getattr(r, key) is not None for r in shown)}
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     heads = [
         "q",
         "branch",
         *([] if low_name is None else [low_name]),
-        "model",
+        "harmonic" if columns else "model",
         "sigma",
         *(["model form"] if form else []),
+        *columns,
     ]
     heads.append("experiment" if exact is None else "exact")
     for name in heads:
@@ -74,7 +80,7 @@ def frequency_table(
             name, justify="left" if name in ("q", "branch", "experiment", "exact") else "right", overflow="fold"
         )
     previous = None
-    for (isotope, label, branch), lines in _by_branch([r for r in rows if r.q_label in labels]).items():
+    for (isotope, label, branch), lines in _by_branch(shown).items():
         row = lines[0]
         if previous not in (None, (isotope, label)):
             table.add_section()
@@ -87,6 +93,7 @@ def frequency_table(
         if form:
             spread = form.get(label, {}).get(branch) if isotope == "natural" else None
             cells.append("" if spread is None else f"{spread:.1f}")
+        cells += ["" if (value := getattr(row, key)) is None else f"{value:.1f}" for key in columns.values()]
         found = [
             f"{r.experiment_cm1:.1f} ± {r.experiment_sigma_cm1:.1f}" for r in lines if r.experiment_cm1 is not None
         ]
@@ -100,10 +107,11 @@ def frequency_table(
         table.add_row(*cells, ", ".join(found), style="red" if row.model_cm1 < 0 else None)
         previous = (isotope, label)
     table.caption = "cm-1, calculated: harmonic"
-    if shown := [label for label in lacking if label in labels]:
+    if marked := [label for label in lacking if label in labels]:
         table.caption += (
-            f"; {MARK} {', '.join(shown)}: not held by the cell of the labels, interpolated by the potential"
+            f"; {MARK} {', '.join(marked)}: not held by the cell of the labels, interpolated by the potential"
         )
+    table.caption += "".join(f"\n{note}" for note in shift_notes)
     table.caption_justify = "left"
     return table
 

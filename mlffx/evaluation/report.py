@@ -106,6 +106,7 @@ class Page:
         harmonic: measured values with the anharmonic shift removed, shown below the raw ones.
         hashes: (file, git blob id) of the labels.
         tables: further tables, below that of the frequencies.
+        shift_notes: captions of the columns +anharmonic and +volume, which are there where any row has a shift.
         notes: isotope, temperature, lattice constant, what is included, above the table.
         series: spectra to draw, with their colours; the first is the reference for the axis.
         measured: for the interactive dispersion.
@@ -137,6 +138,7 @@ class Page:
     hashes: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    shift_notes: Sequence[str] = ()
     figures: list[PageFigure] = field(default_factory=list)
     files: list[PageFile] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
@@ -180,6 +182,8 @@ def _view(page: Page) -> dict[str, Any]:
         "has_low": page.low_name is not None,
         "has_exact": page.exact is not None,
         "has_form": bool(page.form),
+        "has_anharmonic": any(r.anharmonic_cm1 is not None for r in page.rows),
+        "has_volume": any(r.volume_cm1 is not None for r in page.rows),
         "n_members": page.series[0][0].n_members,
         "sigma_meaning": SIGMA_MEANING[page.spread_from] + ("" if page.spread_from == "single" else f" {SHARED}"),
     }
@@ -195,6 +199,7 @@ def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
         label = greek(row.q_label) if row.isotope == "natural" else f"{greek(row.q_label)} {row.isotope}"
         label += f" {MARK}" if row.q_label in page.lacking else ""
         model = {"branch": row.branch.replace("_", " "), "model": with_sigma(row.model_cm1, row.model_sigma_cm1)}
+        model |= {k: _plain_number(getattr(row, f"{k}_cm1")) for k in ("anharmonic", "volume")}
         model["low"] = "" if row.low_level_cm1 is None else with_sigma(row.low_level_cm1, _low_sigma(low, row))
         model["exact"] = "" if (true := exact_frequency(page.exact, row)) is None else f"{true:.1f}"
         spread = page.form.get(row.q_label, {}).get(row.branch) if row.isotope == "natural" else None
@@ -209,6 +214,10 @@ def _table(page: Page, sources: Sequence[str]) -> list[dict[str, Any]]:
                     branch = f"{model['branch']}, harmonic"
                     out.append(model | measured | {"label": "", "first": False, "harmonic": True, "branch": branch})
     return out
+
+
+def _plain_number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _worth_a_row(rows: Sequence[Row]) -> list[Row]:

@@ -49,6 +49,7 @@ from mlffx.evaluation.subject import (
     own_nac,
     run_name,
 )
+from mlffx.evaluation.volume import VolumeShift, shift_notes, volume_shifts, with_anharmonic, with_volume
 from mlffx.lattice.force_constants import SYMMETRIC_SITES
 from mlffx.lattice.isotopes import masses_of
 from mlffx.lattice.nac import build_nac
@@ -84,6 +85,7 @@ class Evaluation:
         dynamics: of the first member, where it was asked for; dynamics_members of all that were run.
         verdicts: of controls.
         warnings: what must not be overlooked.
+        volume: shifts to measured lattice constants, one a composition.
     """
 
     run: RunDirectory
@@ -107,6 +109,7 @@ class Evaluation:
     dynamics_members: list[DynamicsResult] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    volume: list[VolumeShift] = field(default_factory=list)
 
     @property
     def directory(self) -> Path:
@@ -125,6 +128,13 @@ class Evaluation:
     def anharmonic_shifts(self) -> list[LabelledShift]:
         """Lines in molecular dynamics against the phonons of the same potential; empty without dynamics."""
         return mean_shifts(self.dynamics_members) if self.dynamics_members else []
+
+    @property
+    def shift_notes(self) -> list[str]:
+        """Captions of the columns beside the harmonic frequencies."""
+        anharmonic = any(r.anharmonic_shift_cm1 is not None for r in self.rows)
+        temperature = self.dynamics.config.temperature if anharmonic and self.dynamics is not None else None
+        return shift_notes(self.volume, temperature)
 
     @property
     def title(self) -> str:
@@ -179,6 +189,8 @@ def evaluate(
             result.members, result.phonons.crystal, own, result.directory / "dynamics"
         )
         result.dynamics = result.dynamics_members[0]
+        if dict(own.isotopes) == dict(phonons.isotopes):
+            result.rows = with_anharmonic(result.rows, result.anharmonic_shifts, result.model.isotope)
     result.verdicts += verdicts
     write(result, command)
     currency.stamp(result.directory, made_from, wanted, dynamics or {}, time.perf_counter() - began)
@@ -218,6 +230,7 @@ def compute(
     low = None if low_constants is None else spectra(low_name, low_constants, phonons, track, low_nac)
     measured = replace(measured, elsewhere=place(measured.elsewhere, model.path, crystal))
     with_dos = {m.isotope for m in measured.elsewhere}  # isotopes that get a figure of their own
+    compositions = other_isotopes(measured, model.isotope, phonons)
     others = {
         isotope: (
             spectra(model.name, high_constants, masses, track, nac, isotope in with_dos, own),
@@ -225,12 +238,16 @@ def compute(
             if low is None
             else spectra(low.name, low_constants or [], masses, track, low_nac, isotope in with_dos),
         )
-        for isotope, masses in other_isotopes(measured, model.isotope, phonons).items()
+        for isotope, masses in compositions.items()
     }
     rows = compare(material_of(settings), model, low, measured.labelled)
     for other, other_low in others.values():
         rows += compare(material_of(settings), other, other_low, measured.labelled)
     average = Phonons(mean_constants(high_constants), masses_of(crystal.numbers, phonons.isotopes), nac, model.isotope)
+    of_masses = {model.isotope: average} | {
+        name: average.with_masses(masses_of(crystal.numbers, s.isotopes), name) for name, s in compositions.items()
+    }
+    volume, volume_notes = volume_shifts(members, average, of_masses, measured.lattice_constants, phonons, track)
     differs = disagreement(members.fitted[0], crystal, phonons) if phonons.cross_check else None
     evaluation = Evaluation(
         run=directory,
@@ -244,13 +261,14 @@ def compute(
         phonons=average,
         task=task,
         members=members,
-        rows=rows,
+        rows=with_volume(rows, volume),
         scores=score_groups(rows),
         experiment=measured,
         residuals=energy_residuals(members, bases, task, settings, track),
         protocol=outputs.protocol(average, phonons, members, differs) | {"sigma_scale": sigma_scale},
         cells=labelled_cells(task, crystal),
-        warnings=nac_notes,
+        warnings=nac_notes + volume_notes,
+        volume=volume,
     )
     _judge(evaluation, measured.labelled, differs)
     return evaluation
@@ -267,8 +285,9 @@ def write(result: Evaluation, command: str = "") -> None:
 def show(result: Evaluation, console: Console | None = None) -> None:
     """The table at GAMMA, X and L, then every warning and verdict."""
     measured, form = result.experiment.harmonic, result.model_form
+    lacks = result.cells.get("lacks", ())
     table = frequency_table(
-        result.rows, result.title, result.low_name, measured, result.truth, form, result.cells.get("lacks", ())
+        result.rows, result.title, result.low_name, measured, result.truth, form, lacks, result.shift_notes
     )
     print_evaluation(table, result.verdicts, result.warnings, result.directory / "report.html", console)
 

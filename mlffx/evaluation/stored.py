@@ -17,6 +17,7 @@ from mlffx.evaluation.measured import NOTHING, Experiment
 from mlffx.evaluation.progress import frequency_table, print_evaluation
 from mlffx.evaluation.spectra import Spectra, load_spectra
 from mlffx.evaluation.uncertainty import Estimate
+from mlffx.references.tables import Measurement
 from mlffx.training.run_directory import write_atomically
 
 ISOTOPE = "isotope:"  # before the names of their spectra in spectra.npz
@@ -98,14 +99,16 @@ def show(run: Run, console: Console | None = None) -> None:
     title = f"{about['material'].replace('_', ' ')}: {about['name']}"
     measured, form = run.experiment.harmonic, about.get("model_form_cm1")
     lacks = run.labelled_cells.get("lacks", ())
-    table = frequency_table(run.rows(), title, about["low_level"], measured, run.truth, form, lacks)
+    table = frequency_table(
+        run.rows(), title, about["low_level"], measured, run.truth, form, lacks, about.get("shift_notes", ())
+    )
     print_evaluation(table, run.verdicts, about["warnings"], run.directory / "report.html", console)
 
 
 def write_measured(experiment: Experiment, path: Path) -> None:
     """Measured values with their places on the band path, so that figures can be drawn again without the crystal."""
     content: dict[str, Any] = {"notes": experiment.notes}
-    for name in ("labelled", "elsewhere", "harmonic"):
+    for name in ("labelled", "elsewhere", "harmonic", "lattice_constants"):
         content[name] = [asdict(m) for m in getattr(experiment, name)]
     write_atomically(path, json.dumps(content, indent=1))
 
@@ -122,7 +125,8 @@ def read_measured(path: Path) -> Experiment:
         raise UserError("no such evaluation", f"evaluate the run first: python evaluate.py run={path.parent.parent}")
     content = json.loads(path.read_text())
     kinds = {name: [_measured(m) for m in content[name]] for name in ("labelled", "elsewhere", "harmonic")}
-    return Experiment(**kinds, notes=content["notes"])
+    lattice = tuple(Measurement(**m) for m in content.get("lattice_constants", ()))
+    return Experiment(kinds["labelled"], kinds["elsewhere"], kinds["harmonic"], content["notes"], lattice)
 
 
 def _measured(values: dict[str, Any]) -> Measured:

@@ -7,6 +7,7 @@ trained on one volume: every result says so.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from mlffx.lattice.branches import labelled_frequencies
 from mlffx.lattice.force_constants import autodiff, finite_displacement
 from mlffx.lattice.nac import Nac
 from mlffx.lattice.phonons import Phonons, lattice_constant
+from mlffx.models.force_constants import ForceConstantModel
 from mlffx.potentials.base import Potential
 from mlffx.potentials.batched import evaluate_atoms, in_double
 from mlffx.units import EV_A3_TO_GPA
@@ -139,7 +141,7 @@ def at_volumes(
         method: `finite_displacement` or `autodiff`.
 
     Raises:
-        UserError: for a potential that expands about fixed sites (force constants).
+        UserError: for a potential that expands about fixed sites (force constants); `at_scale` gives its phonons alone.
     """
     if potential.crystal is not None:
         raise UserError(
@@ -151,10 +153,37 @@ def at_volumes(
     if len(scales) < 2 or scales[0] <= 0.8 or scales[-1] >= 1.2:
         raise UserError(f"scales {scales}", "give at least two between 0.8 and 1.2", "phonons.volumes")
     solve = autodiff if method == "autodiff" else finite_displacement
-    cells = [Crystal(crystal.cell * s, crystal.scaled_positions, crystal.numbers) for s in scales]
+    cells = [crystal.scaled(s) for s in scales]
     phonons = [Phonons(solve(potential, cell, matrix), masses, nac) for cell in cells]
     ideal = [p.force_constants.supercell() for p in phonons]
     energies = evaluate_atoms(in_double(potential), ideal, forces=False).energies
     per_cell = energies * crystal.n_basis / np.array([len(atoms) for atoms in ideal])
     a = lattice_constant(phonons[0].force_constants) / scales[0]
     return Volumes(a * np.array(scales), per_cell, phonons, a)
+
+
+def at_scale(potential: Potential, scale: float) -> Potential:
+    """A copy for force constants of the crystal with its lattice constant times `scale`.
+
+    Networks and charges see the other distances by themselves. Expansions about ideal sites start from stretched bonds
+    (`ForceConstantModel.scale_lattice`): third order gives their Grueneisen shift, and their energies mean nothing.
+
+    Raises:
+        UserError: for an expansion of second order alone, which has no volume dependence.
+    """
+    potential = copy.deepcopy(potential)
+    for module in potential.modules():
+        if isinstance(module, ForceConstantModel):
+            module.scale_lattice(scale)
+        elif isinstance(module, Potential) and module.crystal is not None:
+            module.crystal = module.crystal.scaled(scale)
+    return potential
+
+
+def frequency_shifts(start: Phonons, end: Phonons) -> dict[str, dict[str, float]]:
+    """Frequencies of `end` minus `start`, label -> branch -> cm-1, of modes with a name in both and real in both."""
+    before, after = labelled_frequencies(start), labelled_frequencies(end)
+    return {
+        label: {b: after[label][b] - f for b, f in named.items() if f > 0 and after[label].get(b, 0.0) > 0}
+        for label, named in before.items()
+    }

@@ -56,6 +56,7 @@ class ForceConstantModel(AtomicModel):
     rotation: Tensor
     reversed: Tensor
     spread: Tensor
+    stretch: Tensor | None  # of every pair in a crystal of another lattice constant (`scale_lattice`), A
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class ForceConstantModel(AtomicModel):
         self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])  # type: ignore[arg-type]
         self.coefficients = nn.Parameter(torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(self.n_features, self.n_features, dtype=torch.float64))
+        self.register_buffer("stretch", None, persistent=False)
 
     def set_coefficients(self, coefficients: np.ndarray, spread: np.ndarray) -> None:
         """Store a least-squares solution and the square root of its covariance."""
@@ -113,6 +115,23 @@ class ForceConstantModel(AtomicModel):
             draw.coefficients.data += self.spread @ normal
             draws.append(draw)
         return draws
+
+    def scale_lattice(self, scale: float) -> None:
+        """Expect the crystal with its lattice constant times `scale`: bonds are stretched from where they were fitted.
+
+        The force constants change through third and fourth order: Phi'(x) = P''(x0 + x) with x0 = (scale - 1) R, the
+        expansion of Leibfried and Ludwig about another lattice constant. The sites stay at rest where symmetry fixes
+        them. Energies lack the elastic energy of the second order: compare those of one lattice constant only.
+
+        Raises:
+            UserError: without third or fourth order, for then nothing of the model depends on the volume.
+        """
+        if not (len(self.bonds) or len(self.angles)):
+            raise UserError(
+                "force constants of second order alone know no other volume", "fit third order too", "model.orders"
+            )
+        self.crystal = self.crystal.scaled(scale)
+        self.stretch = (scale - 1) * self.translation
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Stays in float64: the displacements are small differences of positions."""
@@ -138,6 +157,10 @@ class ForceConstantModel(AtomicModel):
         swapped = self.reversed[member].unsqueeze(-1)
         orbit = self.orbit[member]
         features = [segment_sum(self.harmonic(absolute, relative, swapped, orbit), edges.receiver, len(u))]
+        difference = u[edges.sender] - u[edges.receiver]
+        if self.stretch is not None:
+            difference = difference + self.stretch[member]
+            relative = torch.einsum("eba,eb->ea", rotation, difference)
         along = torch.where(swapped, -relative, relative)
         for bond in self.bonds:
             mine = orbit == bond.orbit
@@ -145,7 +168,6 @@ class ForceConstantModel(AtomicModel):
         if len(self.angles):
             bond_of = torch.full((len(u), len(self.orbit)), -1, dtype=torch.int64, device=u.device)
             bond_of[edges.receiver, member] = torch.arange(len(member), device=u.device)
-            difference = u[edges.sender] - u[edges.receiver]
             features += [angle(difference, bond_of, edges.receiver) for angle in self.angles]
         return torch.cat(features, dim=-1)
 

@@ -34,9 +34,9 @@ def test_columns_are_those_other_programs_read(tmp_path: Path) -> None:
     write_csv(compare("diamond", made_up_spectra(), None, [RAMAN]), tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_text().splitlines()[0] == (
         "material,isotope,q_label,qx,qy,qz,branch,experiment_cm1,experiment_sigma_cm1,source,"
-        "low_level_cm1,model_cm1,model_sigma_cm1"
+        "low_level_cm1,model_cm1,model_sigma_cm1,volume_shift_cm1,anharmonic_shift_cm1"
     )
-    assert len(COLUMNS) == 13
+    assert len(COLUMNS) == 15
 
 
 def test_every_branch_has_a_row_and_every_further_measurement_one_more() -> None:
@@ -56,7 +56,7 @@ def test_unknown_cells_are_empty_and_come_back_as_unknown(tmp_path: Path) -> Non
     rows = compare("diamond", made_up_spectra(n_members=1), None, [NEUTRON])
     write_csv(rows, tmp_path / "c.csv")
     first = (tmp_path / "c.csv").read_text().splitlines()[1].split(",")
-    assert first[7:11] == ["", "", "", ""] and first[12] == ""
+    assert first[7:11] == ["", "", "", ""] and first[12:] == ["", "", ""]
     back = read_csv(tmp_path / "c.csv")
     assert back[-1].source == "neutrons, 1967" and back[-1].model_sigma_cm1 is None
     assert back[-1].model_cm1 == pytest.approx(rows[-1].model_cm1, abs=0.005)

@@ -171,4 +171,7 @@ def test_dynamics_stand_beside_the_harmonic_density(tmp_path: Path) -> None:
     assert (result.directory / "figures" / "anharmonic_dos.png").stat().st_size > 5000
     assert "molecular dynamics" in (result.directory / "report.html").read_text()
     assert json.loads((result.directory / "phonons.json").read_text())["dynamics"]["sigma_a"]["total"][0] > 0
+    shifted = {(r.q_label, r.branch): r.anharmonic_shift_cm1 for r in result.rows if r.anharmonic_cm1 is not None}
+    assert shifted and shifted == {(s.label, s.branch): s.shift for s in result.anharmonic_shifts}
+    assert "<th>+anharmonic</th>" in (result.directory / "report.html").read_text()
     assert evaluate(run, QUICK, dynamics={"enabled": False}).dynamics is None

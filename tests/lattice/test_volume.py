@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from springs import diamond
+from springs import Springs, diamond
 
 from mlffx.data import keys
 from mlffx.data.crystal import Crystal
 from mlffx.data.graph import sum_by_graph
 from mlffx.errors import UserError
-from mlffx.lattice.volume import at_volumes
+from mlffx.lattice.force_constants import finite_displacement
+from mlffx.lattice.phonons import Phonons
+from mlffx.lattice.volume import at_scale, at_volumes, frequency_shifts
+from mlffx.models.force_constants import ForceConstantModel
 from mlffx.potentials.base import Potential
+from mlffx.potentials.batched import evaluate_atoms
+from mlffx.potentials.network import NetworkPotential
 
 
 class Morse(Potential):
@@ -67,3 +72,50 @@ def test_mistakes_have_remedies():
     springs.crystal = crystal
     with pytest.raises(UserError, match="no other volume"):
         at_volumes(springs, crystal, 2)
+
+
+def expansion(springs: Springs, crystal: Crystal, orders: tuple[int, ...]) -> NetworkPotential:
+    """Force constants fitted to forces of displaced structures at the lattice constant of the crystal alone."""
+    reach = float(springs.lengths.max()) + 0.1
+    model = ForceConstantModel([6], crystal, cutoff=reach, anharmonic_cutoff=reach, orders=orders)
+    potential = NetworkPotential(model, torch.zeros(1), 1.0, {}).eval()
+    ideal, rng, frames = crystal.supercell([3, 3, 3]), np.random.default_rng(0), []
+    for _ in range(6):
+        frames.append(ideal.copy())
+        frames[-1].positions += 0.03 * rng.normal(size=ideal.positions.shape)
+
+    def forces(p: Potential) -> np.ndarray:
+        return np.concatenate(evaluate_atoms(p, frames, forces=True).forces).ravel()
+
+    columns = []
+    for k in range(model.n_features):
+        model.coefficients.data = torch.eye(model.n_features, dtype=torch.float64)[k]
+        columns.append(forces(potential))
+    fitted, *_ = np.linalg.lstsq(np.stack(columns, axis=1), forces(springs), rcond=None)
+    model.coefficients.data = torch.as_tensor(fitted)
+    return potential
+
+
+def moved(potential: Potential, crystal: Crystal, scale: float) -> dict[str, dict[str, float]]:
+    start = Phonons(finite_displacement(potential, crystal, 2))
+    return frequency_shifts(start, Phonons(finite_displacement(at_scale(potential, scale), crystal.scaled(scale), 2)))
+
+
+def test_anharmonic_force_constants_know_the_shift_to_another_lattice_constant():
+    """Fitted at one volume only, against the same springs at the other one."""
+    springs, crystal = diamond()
+    true, found = moved(springs, crystal, 1.004), moved(expansion(springs, crystal, (3, 4)), crystal, 1.004)
+    gamma = Phonons(finite_displacement(springs, crystal, 2)).frequencies([0, 0, 0])[0, -1]
+    assert true["GAMMA"]["LTO"] == pytest.approx(gamma * 0.004, rel=0.02)  # omega ~ V^(1/3) ~ a, as above
+    for label, branch in (("GAMMA", "LTO"), ("X", "TA"), ("X", "TO"), ("X", "LA"), ("L", "LA")):
+        assert abs(true[label][branch]) > 1.0
+        assert found[label][branch] == pytest.approx(true[label][branch], rel=0.03, abs=0.05)
+
+
+def test_an_expansion_stays_as_it_was_and_needs_third_order():
+    springs, crystal = diamond()
+    potential = expansion(springs, crystal, (3,))
+    at_scale(potential, 1.01)
+    assert potential.model.stretch is None and np.array_equal(potential.crystal.cell, crystal.cell)
+    with pytest.raises(UserError, match="no other volume"):
+        at_scale(expansion(springs, crystal, ()), 1.01)
