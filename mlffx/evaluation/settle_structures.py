@@ -1,6 +1,6 @@
 """Structures of the settling test: finite displacements whose energies are forces and frozen phonons of a level.
 
-    python -m mlffx.evaluation.settle_structures data=lih_cell --out settle.xyz
+    python -m mlffx.evaluation.settle_structures data=boron_nitride --like-labels --out settle.xyz
 
 Label them with any method that gives energies; docs/settle.md says how steps and amplitudes were chosen. Every frame
 says in its info what it is for, in the keys named below.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,17 @@ class Plan:
         )
 
 
-def settle_structures(crystal: Crystal, supercell: Atoms, plan: Plan | None = None) -> list[Atoms]:
+def settle_structures(
+    crystal: Crystal, supercell: Atoms, plan: Plan | None = None, labelled: np.ndarray | None = None
+) -> list[Atoms]:
     """All structures, those that say most first: a run of labels that is cut short still answers something.
 
     Args:
         crystal: primitive.
         supercell: ideal, as of `Crystal.supercell`.
+        labelled: displacements of labelled structures, [n, n_atoms, 3], A; the configurations of `projected` are then
+            mixtures (u_a + u_b) / sqrt(2) of two of them, which have their covariance and are none of them, and the
+            amplitudes of the plan say only how many.
     """
     plan = plan or Plan()
     rng = np.random.default_rng(plan.seed)
@@ -79,7 +84,7 @@ def settle_structures(crystal: Crystal, supercell: Atoms, plan: Plan | None = No
     frames = [_frame(ideal, np.zeros((len(ideal), 3)), {KIND: "reference"}), *_modes(crystal, supercell, ideal, plan)]
     full = [_random(rng, len(ideal), a) for a in plan.full]
     for number, amplitude in enumerate(plan.projected, start=len(full)):
-        start = _random(rng, len(ideal), amplitude)
+        start = _random(rng, len(ideal), amplitude) if labelled is None else _mixture(rng, labelled)
         for k in range(plan.directions):
             direction = _random(rng, len(ideal), 1.0)
             direction /= np.linalg.norm(direction)
@@ -126,6 +131,13 @@ def _random(rng: np.random.Generator, n: int, amplitude: float) -> np.ndarray:
     return u * amplitude / np.sqrt((u**2).sum(axis=1).mean())
 
 
+def _mixture(rng: np.random.Generator, labelled: np.ndarray) -> np.ndarray:
+    """Of two of the displaced structures, without drift, [n, 3]."""
+    first, second = labelled[rng.choice(len(labelled), size=2, replace=False)]
+    u = (first + second) / np.sqrt(2)
+    return u - u.mean(axis=0)
+
+
 def main(arguments: Sequence[str]) -> None:
     """The command line."""
     from mlffx.data.__main__ import read_settings  # needs omegaconf, which nothing else here does
@@ -146,9 +158,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--step", type=float, default=defaults.step, help="A, of single components")
     parser.add_argument("--random-step", type=float, default=defaults.random_step, help="A, of random directions")
     parser.add_argument("--largest", type=float, help="A, rms, of the configurations; all lengths in proportion (0.21)")
+    parser.add_argument(
+        "--like-labels", action="store_true", help="configurations with the displacements of the labelled structures"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     options = parser.parse_args(arguments)
-    spec = read_settings(options.data).get("crystal")
+    settings = read_settings(options.data)
+    spec = settings.get("crystal")
     if not isinstance(spec, dict):
         raise UserError("the ideal crystal is needed", "declare prototype, species and a", "data.crystal")
     crystal = Crystal.from_prototype(spec["prototype"], list(spec["species"]), spec["a"])
@@ -163,12 +179,27 @@ def main(arguments: Sequence[str]) -> None:
     )
     plan = plan if options.largest is None else plan.scaled(options.largest)
     supercell = crystal.supercell(conventional_matrix(crystal, options.cells))
-    frames = settle_structures(crystal, supercell, plan)
+    labelled = _labelled(settings, len(supercell)) if options.like_labels else None
+    frames = settle_structures(crystal, supercell, plan, labelled)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     ase.io.write(options.out, frames, format="extxyz")
     kinds = [str(f.info[KIND]) for f in frames]
     counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
     print(f"{options.out}: {len(frames)} structures of {len(supercell)} atoms ({counts})")
+
+
+def _labelled(settings: Mapping[str, Any], n_atoms: int) -> np.ndarray:
+    """Displacements of the structures of a data set in the order of the ideal cell, [n, n_atoms, 3], A.
+
+    Raises:
+        UserError: when its structures have another number of atoms.
+    """
+    from mlffx.data.dataset import load_dataset
+
+    matches = load_dataset(settings).matches or []
+    if not matches or any(len(match.order) != n_atoms for match in matches):
+        raise UserError(f"the labelled structures do not have {n_atoms} atoms", "give their cell", "--cells")
+    return np.array([match.displacements[np.argsort(match.order)] for match in matches])
 
 
 if __name__ == "__main__":

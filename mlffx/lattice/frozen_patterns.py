@@ -7,7 +7,7 @@ matrix, and with the masses of any isotope its frequencies. No eigenvector of an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -88,7 +88,18 @@ def blocks(crystal: Crystal, supercell: Atoms) -> list[Block]:
             found.append(Block(label, _branches(crystal, at_gamma, longitudinal, len(group)), _rays(group, operations)))
     if not found:
         raise UserError("no labelled q-point fits into the supercell", "take a larger one", "supercell")
-    return found
+    return _told_apart(found)
+
+
+def _told_apart(found: list[Block]) -> list[Block]:
+    """Blocks of one name are named after what moves: L(B) and L(N) at X of zincblende, whichever is LA."""
+    names = [(block.label, block.branches) for block in found]
+    return [
+        replace(block, branches=tuple(f"{branch[0]}({block.rays[0].name})" for branch in block.branches))
+        if names.count((block.label, block.branches)) > 1 and len(block.branches) == 1
+        else block
+        for block in found
+    ]
 
 
 def _rays(group: list[tuple[str, np.ndarray, np.ndarray]], operations: list) -> tuple[Ray, ...]:

@@ -101,6 +101,23 @@ def test_structures_cover_every_mode(frames: list[Atoms]) -> None:
     assert np.linalg.norm(pair[0].positions - pair[1].positions) == pytest.approx(2 * PLAN.random_step)
 
 
+def test_modes_of_one_kind_that_symmetry_keeps_apart_have_names_of_their_own() -> None:
+    crystal = Crystal.from_prototype("zincblende", ["B", "N"], 3.6157)
+    frames = settle_structures(crystal, crystal.supercell(conventional_matrix(crystal, 1)), PLAN)
+    found = list(dict.fromkeys(str(f.info["settle_block"]) for f in frames if f.info["settle"] == "mode"))
+    assert found == ["GAMMA TO", "X L(B)", "X L(N)", "X TA TO"]
+
+
+def test_configurations_may_be_like_the_labels(crystal: Crystal) -> None:
+    supercell = crystal.supercell(conventional_matrix(crystal, 1))
+    labelled = np.random.default_rng(0).normal(size=(200, 8, 3)) * [0.1, 0.02, 0.001]  # A along x, y, z
+    plan = replace(PLAN, projected=(1.0,) * 40, full=(), directions=1, random_step=1e-6)
+    frames = settle_structures(crystal, supercell, plan, labelled)
+    u = np.array([f.positions for f in frames if f.info["settle"] == "force"]) - supercell.positions
+    np.testing.assert_allclose(u.std(axis=(0, 1)), [0.1, 0.02, 0.001], rtol=0.2)
+    assert np.abs(u.mean(axis=1)).max() < 1e-6
+
+
 def test_a_plan_in_proportion() -> None:
     plan = Plan().scaled(0.105)
     assert max(plan.projected) == pytest.approx(0.105) and plan.amplitudes == pytest.approx((0.025, 0.05))
