@@ -15,7 +15,7 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-demo: setup          ## the main job: coupled-cluster diamond where its data is at hand, the analytic twin elsewhere
+demo: setup          ## the main job: coupled-cluster phonons of boron nitride from the shipped labels
 	$(BIN)/python -m mlffx.demo
 
 test: setup

@@ -31,7 +31,7 @@ Groups:
   phonons=default|quick|paper|converged|polar   supercell, displacement, mesh, non-analytical term
   dynamics=none|quick|standard                  vibrational density of states from molecular dynamics
 Keys:
-  reference=auto|diamond|lih|none   measured values to compare with
+  reference=auto|none|diamond|lih|boron_nitride   measured values to compare with
   samples=16                        draws from the posterior of least-squares fits
   controls=none|all|[...]           questions a referee asks, each with a verdict: shuffled, forces, cheap_base, linear,
                                     size, cutoff, architecture, frozen, convergence (docs/evaluation.md)

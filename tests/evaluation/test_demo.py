@@ -1,17 +1,18 @@
-"""What `make demo` takes: the analytic twin is always at hand, other labels say why they are not."""
+"""What `make demo` takes is in the checkout, and composes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from mlffx.demo import JOBS, at_hand
+from mlffx.compose import composed, plain
+from mlffx.data.dataset import load_dataset
+from mlffx.demo import ROOT, commands
 
 
-def test_the_twin_is_always_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_demo_trains_on_what_is_shipped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # from any directory, and without the data of others
     monkeypatch.setenv("MLFFX_DATA_ROOT", str(tmp_path))
-    diamond, twin = JOBS
-    assert at_hand(twin) is None
-    missing = at_hand(diamond)
-    assert missing is not None and str(tmp_path) in missing
+    train, evaluate = commands("runs/demo")
+    config = plain(composed("train", train[1:]))
+    data = load_dataset(config["data"])
+    assert {"dft", "ccsdt"} <= set(data.energies) and "dft" in data.forces and len(data.atoms) >= 100
+    assert (ROOT / config["data"]["root"] / config["data"]["settle"]).is_file()
+    assert composed("evaluate", evaluate[1:])["run"] == "runs/demo"
