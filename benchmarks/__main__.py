@@ -28,6 +28,7 @@ USUAL = {
     "force_constants": ["--supercells", "2", "3", "4"],
     "ewald": [],
     "dynamics": [],
+    "ddp": [],
     "end_to_end": ["--experiment", "boron_nitride_delta"],
 }
 LONG = {
