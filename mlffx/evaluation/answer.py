@@ -9,6 +9,7 @@ from mlffx.evaluation.controls import Verdict
 from mlffx.evaluation.figures.style import greek
 
 QUESTION = "Do the labels shift the phonons, or does the smoothness of the model?"
+NOT_TRIED = "Not tried here: controls=[shuffled,linear,forces] answers it."
 Shifts = Mapping[str, Mapping[str, Mapping[str, float | None]]]  # label -> branch -> mean, sigma
 
 
@@ -18,14 +19,15 @@ def answer(low: str | None, shifts: Shifts | None, verdicts: Sequence[Verdict]) 
     Args:
         low: level the shift is taken against; None of a direct potential, which has no shift: nothing is said.
         shifts: high minus low level, cm-1.
-        verdicts: of the controls; without `shuffled` it is said how to ask.
+        verdicts: of the controls; without `settle` and `shuffled` it is said how to ask.
     """
     if low is None or not shifts:
         return ""
     found = {v.name: v for v in verdicts}
-    shuffled = found.get("shuffled")
+    settle, shuffled = found.get("settle"), found.get("shuffled")
+    settled = "" if settle is None or settle.word == "inconclusive" else f"{settle.title}: {settle.word}. "
     if shuffled is None or not shuffled.numbers:
-        return "Not tried here: controls=[shuffled,linear,forces] answers it."
+        return settled + settle.statement + "." if settle and settled else NOT_TRIED
     label, branch = _mode(shuffled.numbers, shifts)
     real, numbers = shifts[label][branch], shuffled.numbers
     said = [
@@ -42,7 +44,7 @@ def answer(low: str | None, shifts: Shifts | None, verdicts: Sequence[Verdict]) 
     if forces is not None and "relative_rms_error" in forces.numbers:
         share = 100 * forces.numbers["relative_rms_error"]
         said.append(f"forces never trained on come out of energies alone to {share:.0f} % of their rms")
-    return "; ".join(said) + "."
+    return settled + "; ".join(said) + "."
 
 
 def _mode(numbers: Mapping[str, Any], shifts: Shifts) -> tuple[str, str]:

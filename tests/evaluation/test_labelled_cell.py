@@ -61,6 +61,9 @@ def test_the_first_question_is_answered_by_numbers() -> None:
     said = answer("DFT", SHIFTS, [shuffled, linear, forces])
     assert "X TO moves by +39.5 ± 12.3 cm⁻¹ against DFT" in said and "by +0.0 ± 0.2 with the same labels" in said
     assert "without a network differs by -1.7 ± 4.4" in said and "to 3 % of their rms" in said
+    settle = Verdict("settle", "Finite differences settle it", "pass", "forces missed by 6.8", {})
+    assert answer("DFT", SHIFTS, [settle]) == "Finite differences settle it: pass. forces missed by 6.8."
+    assert answer("DFT", SHIFTS, [settle, shuffled]).startswith("Finite differences settle it: pass. ")
     assert answer(None, None, [shuffled]) == "" and "controls=[shuffled" in answer("DFT", SHIFTS, [])
 
 
