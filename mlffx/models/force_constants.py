@@ -98,6 +98,14 @@ class ForceConstantModel(AtomicModel):
         self.register_buffer("spread", torch.zeros(self.n_features, self.n_features, dtype=torch.float64))
         self.register_buffer("stretch", None, persistent=False)
 
+    @property
+    def orders(self) -> np.ndarray:
+        """Which order of the expansion each coefficient belongs to, [n_features], numbered from 0."""
+        parts = [np.zeros(self.harmonic.n, dtype=int)]
+        for polynomial in [*self.bonds, *self.angles]:
+            parts.append(np.full(polynomial.n, int(polynomial.exponents[0].sum()) - 2))  # type: ignore[arg-type,operator,index]
+        return np.unique(np.concatenate(parts), return_inverse=True)[1]
+
     def set_coefficients(self, coefficients: np.ndarray, spread: np.ndarray) -> None:
         """Store a least-squares solution and the square root of its covariance."""
         self.coefficients.data.copy_(torch.as_tensor(coefficients))

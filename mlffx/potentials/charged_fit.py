@@ -19,6 +19,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from mlffx.potentials.network import NetworkPotential
 INDEPENDENT = 1e-7  # singular values below this fraction of the largest are collinear features
 CHUNK = 20  # structures in one batch
 FELT = 1e-3  # directions of charge parameters felt less than this fraction of the strongest one are left as fitted
+LARGEST_CHANGE = 1.0  # e, standard deviation of charge parameters before the labels are seen
 STEP = 1e-4  # e, of charge parameters; the energy is nearly quadratic in them
 
 
@@ -99,7 +101,8 @@ def fit_charged(
         columns = np.concatenate([columns, np.column_stack([force_rows, np.zeros(len(force_rows))])])
     n, weights = len(graphs), np.ones(len(graphs))
     difference = difference and any(p.requires_grad for p in charged.parameters())  # given charges stay as given
-    solve = partial(_least_squares, design, force_rows, sizes, force_weight, robust)
+    orders: Any = network.model.orders if difference else None
+    solve = partial(_least_squares, design, force_rows, sizes, force_weight, robust, orders)
     history: list[float] = []
     for _ in range(2 if robust else 1):
         root = torch.as_tensor(np.concatenate([np.sqrt(weights), np.full(len(labels) - n, force_weight)]))
@@ -119,7 +122,8 @@ def fit_charged(
     network.model.set_coefficients(linear.coefficients[:n_features], root_covariance)  # type: ignore[operator]
     if potential.n_drawn:
         slopes, directions = _independent(electrostatic.slopes().numpy(), factors)
-        joint = solve(np.column_stack([factors, slopes]), target, linear.ridge)
+        any_charge = np.full(directions.shape[1], (linear.noise / LARGEST_CHANGE) ** 2)
+        joint = solve(np.column_stack([factors, slopes]), target, np.concatenate([linear.penalty, any_charge]))
         strength = np.full((1, factors.shape[1]), before)
         spread = block_diag(np.eye(n_features), strength, directions) @ joint.spread
         potential.spread.zero_()[:, : spread.shape[1]] = torch.as_tensor(spread)
@@ -136,11 +140,12 @@ def _least_squares(
     sizes: np.ndarray,
     force_weight: float,
     robust: bool,
+    orders: np.ndarray | None,
     more: np.ndarray,
     target: np.ndarray,
-    ridge: float | None = None,
+    penalty: np.ndarray | None = None,
 ) -> LinearFit:
-    """`fit_linear` with further columns [n_labels, k] beside those of the short-range part."""
+    """`fit_linear` with further columns [n_labels, k], a group of their own, beside those of the short-range part."""
     n = len(design)
     return fit_linear(
         np.column_stack([design, more[:n]]),
@@ -150,7 +155,8 @@ def _least_squares(
         forces=None if force_rows is None else target[n:],
         force_weight=force_weight,
         robust=robust,
-        ridge=ridge,
+        groups=None if orders is None else np.concatenate([orders, np.full(more.shape[1], orders.max() + 1)]),
+        penalty=penalty,
     )
 
 

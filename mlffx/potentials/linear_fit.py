@@ -1,8 +1,9 @@
 """Least squares for potentials that are linear in their last parameters: force constants, and heads on frozen features.
 
-Energies alone, or energies and forces; then structures are weighed by how well their forces can be fitted. The ridge is
-chosen by leave-one-out error, which for linear least squares costs nothing (Allen 1974: residual_i / (1 - leverage_i));
-outliers are weighed down by Tukey's biweight.
+Energies alone, or energies and forces; then structures are weighed by how well their forces can be fitted. Coefficients
+of several kinds (orders of an expansion, charges) are held back each by a ridge of its own, which the evidence of the
+labels sets; where there is one ridge it is chosen by leave-one-out error, which for linear least squares costs nothing
+(Allen 1974: residual_i / (1 - leverage_i)). Outliers are weighed down by Tukey's biweight.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.graph import Edges, batch_graphs, edges_of, sum_by_graph
+from mlffx.potentials.evidence import prior_variances
+from mlffx.potentials.ridge import TOLERATED, centred, solve_ridge, tau_scale
 
 Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms, n_features]
 
-RIDGES = np.logspace(-9, 2, 45)  # relative to the largest eigenvalue
 REWEIGHTINGS = 8
 BALANCE_FLOOR = 0.01  # of the median mean-square misfit of forces: no structure is trusted without limit
 BLOCK_FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-6)
-TOLERATED = 1.05  # of the lowest mean square error: the strongest ridge that is not clearly worse
 TUKEY = 4.685  # 95 % efficiency for normal residuals
 
 
@@ -41,6 +42,7 @@ class LinearFit:
         weights: final robust weights of the energies, [n_structures].
         ridge: chosen, relative to the largest eigenvalue of the standardised normal matrix.
         degrees_of_freedom: effective number of parameters.
+        penalty: on the square of each coefficient, [n_features]; the same beside squared residuals in eV.
     """
 
     coefficients: np.ndarray
@@ -50,6 +52,7 @@ class LinearFit:
     weights: np.ndarray
     ridge: float
     degrees_of_freedom: float
+    penalty: np.ndarray
 
     @property
     def spread(self) -> np.ndarray:
@@ -102,6 +105,8 @@ def fit_linear(
     robust: bool = True,
     ridge: float | None = None,
     blocks: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    penalty: np.ndarray | None = None,
 ) -> LinearFit:
     """Solve energies = design @ coefficients + n_atoms * offset, with forces = force_rows @ coefficients if given.
 
@@ -115,98 +120,64 @@ def fit_linear(
         ridge: fixed regularisation; None chooses it by leave-one-out.
         blocks: number of the block each feature belongs to, [n_features]; blocks after the first are held back by a
             factor of their own, the strongest that leave-one-out does not mind.
+        groups: kind of each feature, [n_features], numbered from 0: the evidence of the energies sets a ridge for each.
+            Forces determine nearly everything, and errors of theirs are no noise: with them there is one ridge.
+        penalty: [n_features], as in `LinearFit`; instead of a ridge.
     """
-    scale = design.std(axis=0) if force_rows is None else np.sqrt((force_rows**2).mean(axis=0))
-    scale = np.where(scale > 1e-12 * max(scale.max(), 1e-300), scale, np.inf)  # constant columns carry no information
-    x = design / scale
-    extra = None if force_rows is None else force_weight * force_rows / scale
+    standard = design.std(axis=0) if force_rows is None else np.sqrt((force_rows**2).mean(axis=0))
+    standard = np.where(standard > 1e-12 * max(standard.max(), 1e-300), standard, np.inf)  # constant: no information
     target = None if forces is None else force_weight * np.asarray(forces)
     everyone = balance = np.ones(len(energies))
     if blocks is not None and ridge is None:
-        scale = scale / _block_factors(blocks, x, energies, n_atoms, extra, target)
-        x, extra = design / scale, None if force_rows is None else force_weight * force_rows / scale
-    solution = _solve(x, energies, n_atoms, everyone, extra, target, ridge)
+        rows = None if force_rows is None else force_weight * force_rows / standard
+        standard = standard / _block_factors(blocks, design / standard, energies, n_atoms, rows, target)
+    by_group = groups is not None and forces is None
+    damping = 1.0 if by_group or penalty is not None else None
+
+    def unit(weights: np.ndarray) -> np.ndarray:
+        """What each column is divided by."""
+        if penalty is not None:
+            return np.sqrt(penalty)
+        if groups is None or not by_group:
+            return standard
+        a, b, _ = centred(design / standard, energies, n_atoms, weights)
+        return standard / np.sqrt(prior_variances(a, b, groups))[groups]
+
+    scale = unit(everyone)
+    x, extra = design / scale, None if force_rows is None else force_weight * force_rows / scale
+    solution = solve_ridge(x, energies, n_atoms, everyone, extra, target, ridge, damping)
     if extra is not None and target is not None:
         components = 3 * n_atoms.astype(int)
         rows, aims = extra, target
         for _ in range(REWEIGHTINGS):
-            balance = _balance(aims - rows @ solution[0], components)
+            balance = _balance(aims - rows @ solution.coefficients, components)
             root = np.repeat(np.sqrt(balance), components)
             extra, target = root[:, None] * rows, root * aims
-            solution = _solve(x, energies, n_atoms, balance, extra, target, ridge)
+            solution = solve_ridge(x, energies, n_atoms, balance, extra, target, ridge, damping)
     weights = everyone
     if robust:
-        # The ridge stays as chosen with every label in while labels are weighed, and is chosen once more afterwards:
+        # What was chosen with every label in stays while labels are weighed, and is chosen once more afterwards:
         # choosing both together, it would always pay to weigh down what does not fit.
         for _ in range(REWEIGHTINGS):
-            residuals = np.sqrt(balance) * solution[2]
+            residuals = np.sqrt(balance) * solution.leave_one_out
             spread = 1.4826 * np.median(np.abs(residuals - np.median(residuals))) + 1e-12
             previous, weights = weights, np.clip(1 - (residuals / (TUKEY * spread)) ** 2, 0, None) ** 2
-            solution = _solve(x, energies, n_atoms, balance * weights, extra, target, solution[4])
+            solution = solve_ridge(x, energies, n_atoms, balance * weights, extra, target, solution.ridge, damping)
             if np.abs(weights - previous).max() < 1e-3:
                 break
-        solution = _solve(x, energies, n_atoms, balance * weights, extra, target, ridge)
-    c, offset, loo, covariance, best, dof = solution
-    inverse = 1 / scale
-    return LinearFit(c * inverse, offset, covariance * np.outer(inverse, inverse), loo, weights, best, dof)
-
-
-def _solve(
-    x: np.ndarray,
-    y: np.ndarray,
-    n_atoms: np.ndarray,
-    weights: np.ndarray,
-    extra: np.ndarray | None,
-    target: np.ndarray | None,
-    ridge: float | None,
-) -> tuple[np.ndarray, float, np.ndarray, np.ndarray, float, float]:
-    """One weighted ridge solution: coefficients, offset, leave-one-out residuals, covariance, ridge, parameters.
-
-    The unpenalised offset is projected out first; leverages refer to the energies.
-    """
-    root = np.sqrt(weights)
-    n = np.asarray(n_atoms, dtype=float)
-    direction = root * n / np.linalg.norm(root * n)
-    a = root[:, None] * x
-    a = a - np.outer(direction, direction @ a)
-    b = root * y - direction * (direction @ (root * y))
-    normal, moment = a.T @ a, a.T @ b
-    if extra is not None and target is not None:
-        normal, moment = normal + extra.T @ extra, moment + extra.T @ target
-    values, vectors = np.linalg.eigh(normal)
-    values = np.clip(values, 0, None)
-    projected, rotated = vectors.T @ moment, a @ vectors
-    observed = weights > 1e-6 * weights.max()
-    shares = rotated**2 / np.where(values > 1e-13 * values[-1], values, np.inf)
-    unexplained = np.clip(1 - direction**2 - shares.sum(axis=1), 0, None)
-    unexplained[unexplained < 1e-9] = 0.0
-
-    def evaluate(relative: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        damping = relative * values[-1]
-        inverse = 1 / (values + damping)
-        coefficients = vectors @ (inverse * projected)
-        # 1 - leverage, summed from terms that are all positive: exact also where there are more features than labels.
-        freedom = unexplained + shares @ (damping * inverse)
-        return coefficients, (b - a @ coefficients) / np.clip(freedom, 1e-12, None), inverse
-
-    if ridge is None:
-        scores = np.array([_tau_scale(evaluate(r)[1][observed]) ** 2 for r in RIDGES])
-        best = RIDGES[np.flatnonzero(scores <= TOLERATED * scores.min())[-1]]
-    else:
-        best = ridge
-    coefficients, residual, inverse = evaluate(best)
-    offset = float(np.average((y - x @ coefficients) / n, weights=weights * n**2))
-    plain = y - x @ coefficients - offset * n
-    leave_one_out = -np.where(observed, residual / np.where(observed, root, 1.0), plain)
-    dof = float((values * inverse).sum()) + 1
-    scores = a * residual[:, None]  # leave-one-out residuals: leverage is paid for (MacKinnon and White 1985, HC3)
-    if extra is not None and target is not None:
-        pull = (target - extra @ coefficients)[:, None] * extra
-        scores = scores + np.add.reduceat(pull, np.r_[0, np.cumsum(3 * n.astype(int))[:-1]])
-    inverse_normal = (vectors * inverse) @ vectors.T
-    silent = best * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
-    covariance = inverse_normal @ (scores.T @ scores) @ inverse_normal + silent
-    return coefficients, offset, leave_one_out, covariance, float(best), dof
+        scale = unit(weights)
+        x = design / scale
+        solution = solve_ridge(x, energies, n_atoms, balance * weights, extra, target, ridge, damping)
+    return LinearFit(
+        coefficients=solution.coefficients / scale,
+        offset=solution.offset,
+        covariance=solution.covariance / np.outer(scale, scale),
+        leave_one_out=solution.leave_one_out,
+        weights=weights,
+        ridge=solution.ridge,
+        degrees_of_freedom=solution.degrees_of_freedom,
+        penalty=solution.damping * scale**2,
+    )
 
 
 def _balance(residuals: np.ndarray, components: np.ndarray) -> np.ndarray:
@@ -237,14 +208,8 @@ def _block_factors(
         for factor in BLOCK_FACTORS:
             trial = np.where(blocks == block, factor, factors)
             rows = None if extra is None else extra * trial
-            solution = _solve(x * trial, energies, n_atoms, everyone, rows, target, None)
-            scores.append(_tau_scale(solution[2]) ** 2)
+            solution = solve_ridge(x * trial, energies, n_atoms, everyone, rows, target, None)
+            scores.append(tau_scale(solution.leave_one_out) ** 2)
         held_back = np.flatnonzero(np.array(scores) <= TOLERATED * min(scores))[-1]
         factors[blocks == block] = BLOCK_FACTORS[held_back]
     return factors
-
-
-def _tau_scale(residuals: np.ndarray) -> float:
-    """Root mean square, residuals cut off at three robust standard deviations: outliers cannot choose the ridge."""
-    spread = 1.4826 * np.median(np.abs(residuals)) + 1e-300
-    return float(np.sqrt(np.mean(np.minimum(residuals**2, (3 * spread) ** 2))))

@@ -90,7 +90,11 @@ def fit_force_constants(
     learned = linear_model(task, options)
     model = learned.model
     weight = force_weight(settings.loss, task.forces is not None)
-    fit = _solve(task, model.describe, model.cutoff, frames, weight, task.energy_scale() / task.force_scale())
+    per_force = task.energy_scale() / task.force_scale()
+    # What a difference leaves over is noise, of which the evidence knows; what a level leaves over is the truncated
+    # expansion, of which it does not.
+    kinds: dict[str, Any] = {} if task.low is None else {"groups": model.orders}
+    fit = _solve(task, model.describe, model.cutoff, frames, weight, per_force, **kinds)
     model.set_coefficients(fit.coefficients, fit.spread)  # type: ignore[operator]
     learned.offsets.fill_(fit.offset)
     return learned.eval(), fit  # type: ignore[return-value]
@@ -127,7 +131,7 @@ def _readout(task: Task, frames: np.ndarray, base: Potential | None) -> tuple[Po
             "the base has no features to read out", "take delta.fit=network or a network as the base", "delta.fit"
         )
     potential = ReadoutPotential(base, task.dataset.species, sum(sizes))
-    fit = _solve(task, potential.describe, base.cutoff, frames, 0.0, 1.0, potential.blocks())
+    fit = _solve(task, potential.describe, base.cutoff, frames, 0.0, 1.0, blocks=potential.blocks())
     potential.set_head(fit)
     return potential, fit
 
@@ -139,14 +143,14 @@ def _solve(
     frames: np.ndarray,
     weight: float,
     energy_per_force: float,
-    blocks: np.ndarray | None = None,
+    **kinds: np.ndarray,
 ) -> LinearFit:
     """Least squares on the frames; `weight` is the force term's weight against the energies', as in the loss."""
     chosen = task.graphs(cutoff, np.unique(frames))
     rows = {int(g.frame): row for g, row in zip(chosen, energy_design(describe, chosen), strict=True)}
     design = np.array([rows[int(k)] for k in frames])
     n_atoms = task.dataset.n_atoms[frames].astype(float)
-    extra: dict[str, Any] = {"blocks": blocks}
+    extra: dict[str, Any] = dict(kinds)
     if weight > 0 and task.forces is not None:
         n = {int(g.frame): 3 * g.num_nodes for g in chosen}
         ends = np.cumsum([n[int(g.frame)] for g in chosen])[:-1]

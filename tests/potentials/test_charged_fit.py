@@ -142,7 +142,8 @@ def test_a_difference_of_levels_weakens_or_strengthens_the_charges(charge):
     samples = [delta, *delta.posterior_samples(24, 0)]
     centre, *drawn = [float(s.strength * s.electrostatics.charges.detach().diff() ** 2) / 4 for s in samples]
     sigma = float(np.std(drawn, ddof=1))
-    assert 5e-4 < sigma < 0.01 and abs(np.mean(drawn) - centre) < sigma  # e^2
+    assert 1e-4 < sigma < 0.01 and abs(np.mean(drawn) - centre) < sigma  # e^2
+    assert abs(centre - (charge**2 - 0.52**2)) < 3 * sigma
 
 
 def test_potentials_saved_without_a_strength_can_be_read(rigid):

@@ -34,7 +34,7 @@ def head() -> ReadoutPotential:
     found = ReadoutPotential(base, [5, 7], sum(base.feature_sizes()))
     n = len(found.spread)
     draw = np.random.default_rng(1).normal(size=n)
-    found.set_head(LinearFit(draw, 0.1, 0.01 * np.eye(n), np.zeros(1), np.ones(1), 0.0, float(n)))
+    found.set_head(LinearFit(draw, 0.1, 0.01 * np.eye(n), np.zeros(1), np.ones(1), 0.0, float(n), np.zeros(n)))
     return found.eval()
 
 

@@ -1,0 +1,55 @@
+"""How large coefficients of one kind may be, by the evidence of the labels.
+
+Orders of a Taylor expansion, or charges beside force constants, are of different sizes and seen in energies to a
+different degree. One ridge for all is set by the many anharmonic coefficients, which labels with noise hardly see, and
+holds back the harmonic ones too: stiff modes move little, their part in the energies is small, and they end far from
+the truth, with small error bars. Here each group has a Gaussian prior of its own; its width is what makes the labels
+most probable (MacKay, Neural Comput. 4, 415, 1992).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+WIDTHS = (1e-6, 1e12)  # of a group's prior variance times its largest information: off, and free
+START = 1e3
+
+
+def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Prior variance of the coefficients of each group over the variance of the noise, [n_groups].
+
+    Maximises log p(b) for b = a c + noise, c ~ N(0, variance(group)), noise of one unknown variance, which is
+    eliminated: -n/2 log(b K^-1 b) - 1/2 log det K with K = 1 + sum_g variance_g a_g a_g^T.
+
+    Args:
+        a: [n, n_features], the columns of a group on one scale.
+        b: [n]; rows of zeros in both are labels that do not count.
+        groups: of each feature, [n_features], numbered from 0 without gaps.
+    """
+    seen = np.abs(a).sum(axis=1) + np.abs(b) > 0
+    a, b = a[seen], b[seen]
+    kernels = np.array([a[:, groups == g] @ a[:, groups == g].T for g in range(int(groups.max()) + 1)])
+    largest = np.array([np.linalg.eigvalsh(kernel)[-1] for kernel in kernels])
+    kernels = kernels / np.where(largest > 0, largest, 1.0)[:, None, None]
+    n = len(b) - 1  # one label went into the offset
+
+    def loss(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
+        widths = np.exp(logarithms)
+        factor = cho_factor(np.eye(len(b)) + np.tensordot(widths, kernels, 1), lower=True)
+        inverse = cho_solve(factor, np.eye(len(b)))
+        weights = inverse @ b
+        misfit = float(b @ weights)
+        value = 0.5 * n * np.log(misfit) + float(np.log(np.diag(factor[0])).sum())
+        explained = np.einsum("i,gij,j->g", weights, kernels, weights)
+        traces = np.einsum("gij,ji->g", kernels, inverse)
+        return value, 0.5 * widths * (traces - n * explained / misfit)
+
+    if not b.any():
+        return np.full(len(kernels), WIDTHS[0])
+    start = np.full(len(kernels), np.log(START))
+    bounds = [tuple(np.log(WIDTHS))] * len(kernels)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    variances: np.ndarray = np.exp(found.x) / np.where(largest > 0, largest, 1.0)
+    return variances

@@ -1,0 +1,77 @@
+"""Prior widths by evidence: what is known of the coefficients' sizes must come out, and help."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlffx.potentials.evidence import prior_variances
+from mlffx.potentials.linear_fit import fit_linear
+
+N, ATOMS = 160, 64
+SIZES, COUNTS, NOISE = np.array([1.0, 0.03]), (14, 24), 2.0
+
+
+def problem(seed: int):
+    """Few large coefficients that are seen badly, many small ones that are seen better; [N, 38], labels, truth."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat([0, 1], COUNTS)
+    a = rng.normal(size=(N, len(groups)))
+    truth = rng.normal(size=len(groups)) * SIZES[groups]
+    return a, a @ truth + NOISE * rng.normal(size=N), truth, groups
+
+
+def test_widths_are_those_the_coefficients_were_drawn_with():
+    found = []
+    for seed in range(12):
+        a, b, _, groups = problem(seed)
+        found.append(prior_variances(a, b, groups))
+    ratio = np.sqrt(np.median(found, axis=0)) * NOISE / SIZES
+    assert ratio[0] == pytest.approx(1, rel=0.3)
+    assert ratio[1] < 3  # far below the noise: between its size and nothing
+
+
+def test_labels_of_pure_noise_leave_nothing():
+    a, _, _, groups = problem(0)
+    noise = np.random.default_rng(0).normal(size=N)
+    fit = fit_linear(a, noise, np.full(N, ATOMS), robust=False, groups=groups)
+    assert np.std(a @ fit.coefficients) < 0.3
+    assert fit_linear(a, np.zeros(N), np.full(N, ATOMS), groups=groups).degrees_of_freedom == pytest.approx(1, abs=0.1)
+
+
+def test_a_ridge_for_each_kind_is_nearer_to_the_truth_than_one_for_all():
+    errors, sigmas = [], []
+    for seed in range(20):
+        a, b, truth, groups = problem(seed)
+        kinds = ({"groups": groups}, {})
+        fits = [fit_linear(a, b, np.full(N, ATOMS), robust=False, **kind) for kind in kinds]
+        errors.append([np.sqrt(np.mean((fit.coefficients - truth) ** 2)) for fit in fits])
+        sigmas.append(((fits[0].coefficients - truth) / np.sqrt(np.diag(fits[0].covariance)))[groups == 0])
+    by_kind, one = np.mean(errors, axis=0)
+    assert by_kind < 0.9 * one
+    assert np.sqrt(np.mean(np.square(sigmas))) == pytest.approx(1, abs=0.2)
+
+
+def test_the_penalty_of_a_fit_gives_the_fit_again():
+    a, b, _, groups = problem(0)
+    n_atoms = np.full(N, ATOMS)
+    for kind in ({"groups": groups}, {"ridge": 1e-2}):
+        fit = fit_linear(a, b, n_atoms, robust=False, **kind)
+        again = fit_linear(a, b, n_atoms, robust=False, penalty=fit.penalty)
+        np.testing.assert_allclose(again.coefficients, fit.coefficients, rtol=1e-8)
+        np.testing.assert_allclose(again.covariance, fit.covariance, rtol=1e-6, atol=1e-12)
+
+
+def test_wrong_labels_do_not_widen_the_priors():
+    a, b, truth, groups = problem(0)
+    b[[3, 50]] += [200.0, -300.0]
+    fit = fit_linear(a, b, np.full(N, ATOMS), groups=groups)
+    assert set(np.flatnonzero(fit.weights < 0.1)) >= {3, 50}
+    clean = fit_linear(a, a @ truth + NOISE * np.random.default_rng(9).normal(size=N), np.full(N, ATOMS), groups=groups)
+    assert np.abs(fit.coefficients - truth).max() < 3 * np.abs(clean.coefficients - truth).max()
+
+
+def test_more_features_than_labels():
+    a, b, _, groups = problem(1)
+    few = fit_linear(a[:20], b[:20], np.full(20, ATOMS), robust=False, groups=groups)
+    assert np.isfinite(few.coefficients).all() and np.abs(few.coefficients[groups == 1]).max() < 1
