@@ -38,6 +38,7 @@ LONG = {
     "ionic_twin": [],
     "lih_range": [],
     "lih_ladder": [],
+    "injected_noise": [],
     "stacked_members": ["painn"],
     "active_learning": [],
 }
