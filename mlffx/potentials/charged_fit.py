@@ -145,7 +145,7 @@ def _least_squares(
     target: np.ndarray,
     penalty: np.ndarray | None = None,
 ) -> LinearFit:
-    """`fit_linear` with further columns [n_labels, k], a group of their own, beside those of the short-range part."""
+    """`fit_linear` with further columns [n_labels, k], of second order, beside those of the short-range part."""
     n = len(design)
     return fit_linear(
         np.column_stack([design, more[:n]]),
@@ -155,7 +155,7 @@ def _least_squares(
         forces=None if force_rows is None else target[n:],
         force_weight=force_weight,
         robust=robust,
-        groups=None if orders is None else np.concatenate([orders, np.full(more.shape[1], orders.max() + 1)]),
+        groups=None if orders is None else np.pad(orders, (0, more.shape[1])),
         penalty=penalty,
     )
 

@@ -1,10 +1,11 @@
 """How large coefficients of one kind may be, by the evidence of the labels.
 
-Orders of a Taylor expansion, or charges beside force constants, are of different sizes and seen in energies to a
-different degree. One ridge for all is set by the many anharmonic coefficients, which labels with noise hardly see, and
+Coefficients of different orders of a Taylor expansion are of different sizes and seen in energies to a different
+degree. One ridge for all is set by the many anharmonic coefficients, which labels with noise hardly see, and
 holds back the harmonic ones too: stiff modes move little, their part in the energies is small, and they end far from
 the truth, with small error bars. Here each group has a Gaussian prior of its own; its width is what makes the labels
-most probable (MacKay, Neural Comput. 4, 415, 1992).
+most probable (MacKay, Neural Comput. 4, 415, 1992). Where the labels do not show a group that would be no width, and no
+doubt either; a density of widths that vanishes at zero forbids it (Chung et al., Psychometrika 78, 685, 2013).
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-WIDTHS = (1e-6, 1e12)  # of a group's prior variance times its largest information: off, and free
-START = 1e3
+RANGE = (1e-6, 1e12)  # of a prior variance times the largest eigenvalue of its kernel: off, and free
+START = 1.0
 
 
 def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Prior variance of the coefficients of each group over the variance of the noise, [n_groups].
 
-    Maximises log p(b) for b = a c + noise, c ~ N(0, variance(group)), noise of one unknown variance, which is
-    eliminated: -n/2 log(b K^-1 b) - 1/2 log det K with K = 1 + sum_g variance_g a_g a_g^T.
+    Maximises log p(b) + sum_g log width_g for b = a c + noise, c ~ N(0, variance(group)), noise of one unknown
+    variance, which is eliminated: log p = -n/2 log(b K^-1 b) - 1/2 log det K with K = 1 + sum_g variance_g a_g a_g^T.
 
     Args:
         a: [n, n_features], the columns of a group on one scale.
@@ -36,20 +37,20 @@ def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndar
     n = len(b) - 1  # one label went into the offset
 
     def loss(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
-        widths = np.exp(logarithms)
-        factor = cho_factor(np.eye(len(b)) + np.tensordot(widths, kernels, 1), lower=True)
+        variances = np.exp(logarithms)
+        factor = cho_factor(np.eye(len(b)) + np.tensordot(variances, kernels, 1), lower=True)
         inverse = cho_solve(factor, np.eye(len(b)))
         weights = inverse @ b
         misfit = float(b @ weights)
-        value = 0.5 * n * np.log(misfit) + float(np.log(np.diag(factor[0])).sum())
+        value = 0.5 * n * np.log(misfit) + float(np.log(np.diag(factor[0])).sum()) - 0.5 * float(logarithms.sum())
         explained = np.einsum("i,gij,j->g", weights, kernels, weights)
         traces = np.einsum("gij,ji->g", kernels, inverse)
-        return value, 0.5 * widths * (traces - n * explained / misfit)
+        return value, 0.5 * variances * (traces - n * explained / misfit) - 0.5
 
     if not b.any():
-        return np.full(len(kernels), WIDTHS[0])
+        return np.full(len(kernels), RANGE[0])
     start = np.full(len(kernels), np.log(START))
-    bounds = [tuple(np.log(WIDTHS))] * len(kernels)
+    bounds = [tuple(np.log(RANGE))] * len(kernels)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    variances: np.ndarray = np.exp(found.x) / np.where(largest > 0, largest, 1.0)
-    return variances
+    relative: np.ndarray = np.exp(found.x)
+    return relative / np.where(largest > 0, largest, 1.0)
