@@ -25,9 +25,10 @@ def answer(low: str | None, shifts: Shifts | None, verdicts: Sequence[Verdict]) 
         return ""
     found = {v.name: v for v in verdicts}
     settle, shuffled = found.get("settle"), found.get("shuffled")
-    settled = "" if settle is None or settle.word == "inconclusive" else f"{settle.title}: {settle.word}. "
+    settle = None if settle is None or settle.word == "inconclusive" else settle
+    settled = "" if settle is None else f"{settle.title}: {settle.word}. "
     if shuffled is None or not shuffled.numbers:
-        return settled + settle.statement + "." if settle and settled else NOT_TRIED
+        return NOT_TRIED if settle is None else f"{settled}{settle.statement}."
     label, branch = _mode(shuffled.numbers, shifts)
     real, numbers = shifts[label][branch], shuffled.numbers
     said = [

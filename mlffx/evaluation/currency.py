@@ -20,7 +20,10 @@ from mlffx.training.run_directory import RunDirectory, write_atomically
 FILE = "made_from.json"
 PRODUCTS = ("phonons.json", "comparison.csv", "spectra.npz", "measured.json", "report.html")
 CODE = (".py", ".yaml", ".csv", ".j2", ".css", ".js")  # what the numbers and the page depend on
-APART = ("evaluation/study", "evaluation/templates/study", "sweeps", "active", "labels")  # and what uses them only
+APART = (  # what no evaluation of a run depends on
+    *("evaluation/study", "evaluation/templates/study", "sweeps", "active", "labels"),
+    *("command_line.py", "compose.py", "demo.py"),
+)
 
 
 def ingredients(

@@ -12,9 +12,8 @@ import numpy as np
 import yaml
 
 from mlffx.evaluation import polar, rungs
-from mlffx.evaluation.answer import answer, signed
+from mlffx.evaluation.answer import answer
 from mlffx.evaluation.comparison import frequencies_json, shifts, write_csv
-from mlffx.evaluation.figures import style
 from mlffx.evaluation.harmonic import PhononSettings
 from mlffx.evaluation.labelled_cell import note, supercell_note
 from mlffx.evaluation.measured import masses_for
@@ -25,15 +24,14 @@ from mlffx.evaluation.report import (
     PageFigure,
     PageFile,
     PageTable,
-    Tile,
     colours,
     flatten,
-    with_sigma,
     write_report,
 )
 from mlffx.evaluation.settle_control import report_table
-from mlffx.evaluation.spectra import LabelledPoint, save_spectra
+from mlffx.evaluation.spectra import save_spectra
 from mlffx.evaluation.stored import ISOTOPE, MEASURED, write_measured
+from mlffx.evaluation.tiles import tiles
 from mlffx.lattice.commensurate import held_points
 from mlffx.lattice.phonons import Phonons
 from mlffx.lattice.sensitivity import LoSensitivity
@@ -123,7 +121,7 @@ def write_page(e: Evaluation, figures: list[PageFigure], command: str) -> None:
     page = Page(
         title=e.title,
         subtitle=_subtitle(e),
-        tiles=_tiles(e),
+        tiles=tiles(e),
         rows=e.rows,
         answer=answer(e.low_name, moved, e.verdicts),
         lacking=e.cells.get("lacks", ()),
@@ -187,56 +185,6 @@ def _subtitle(e: Evaluation) -> str:
         f"Harmonic phonons of {e.material.replace('_', ' ')} ({e.model.isotope} isotopes) at a = "
         f"{e.protocol['lattice_constant']:.4f} Å; {spread}."
     )
-
-
-def _tiles(e: Evaluation) -> list[Tile]:
-    """The highest optical mode at GAMMA first, then what it is to be held against."""
-    label = "GAMMA" if "GAMMA" in e.model.points else next(iter(e.model.points))
-    point = e.model.points[label]
-    i = int(point.estimate().mean.argmax())
-    tiles = [_tile(e.model.name, point, i, f"cm⁻¹, {style.greek(label)} {point.branches[i]}")]
-    for spectrum in (e.low_level, e.truth):
-        if spectrum is not None:
-            other = spectrum.points[label]
-            highest = int(other.estimate().mean.argmax())  # LO of one, TO of the other without a non-analytical term
-            j = other.branches.index(point.branches[i]) if point.branches[i] in other.branches else highest
-            tiles.append(_tile(spectrum.name, other, j, "low level" if spectrum is e.low_level else "analytic twin"))
-    if e.low_level is not None:
-        shift = shifts(e.model, e.low_level).get(label, {}).get(point.branches[i])
-        if shift is not None and shift["mean"] is not None:
-            spread = "" if shift["sigma"] is None else f" ± {shift['sigma']:.1f}"
-            note = f"against {e.low_level.name}{_shuffled(e)}"
-            tiles.append(Tile("shift", f"{shift['mean']:+.1f}{spread}", note))
-    rows = [r for r in e.rows if r.q_label == label and r.branch == point.branches[i] and r.experiment_cm1 is not None]
-    if rows and rows[0].experiment_cm1 is not None:
-        tiles.append(
-            Tile("experiment", with_sigma(rows[0].experiment_cm1, rows[0].experiment_sigma_cm1), "as measured")
-        )
-    for m in e.experiment.harmonic:
-        if m.label == label:
-            tiles.append(Tile("experiment, harmonic", with_sigma(m.cm1, m.sigma_cm1), "anharmonic shift removed"))
-    shifted = [s for s in e.anharmonic_shifts if (s.label, s.branch) == (label, point.branches[i])]
-    if shifted and e.dynamics is not None:
-        value = f"{shifted[0].shift:+.1f} ± {shifted[0].sigma:.1f}"
-        tiles.append(Tile("anharmonic shift", value, f"{e.dynamics.config.temperature:g} K, classical dynamics"))
-    if e.residuals.held_out.any():
-        what = "difference" if e.low_level is not None else "energy"
-        tiles.append(Tile("held-out error", f"{e.residuals.mae(True):.3f}", f"meV/atom, {what}"))
-    return tiles
-
-
-def _shuffled(e: Evaluation) -> str:
-    """What the watched mode shifts by with shuffled labels, where the control was run."""
-    numbers = next((v.numbers for v in e.verdicts if v.name == "shuffled" and v.numbers), None)
-    if numbers is None:
-        return ""
-    return f"; labels shuffled: {signed(numbers['shuffled_shift_cm1'], numbers['sigma_cm1'])}"
-
-
-def _tile(name: str, point: LabelledPoint, i: int, note: str) -> Tile:
-    estimate = point.estimate()
-    sigma = float(estimate.sigma[i])
-    return Tile(name, with_sigma(float(estimate.mean[i]), None if np.isnan(sigma) else sigma), note)
 
 
 def _training(e: Evaluation) -> list[tuple[str, str]]:

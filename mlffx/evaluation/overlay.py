@@ -20,7 +20,8 @@ from mlffx.evaluation.figures.dispersion import dispersion
 from mlffx.evaluation.figures.learning import LearningPoint, learning_curves
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.labelled_cell import lacked_by_any, marked, notes_of
-from mlffx.evaluation.report import Page, PageFigure, PageFile, PageTable, Tile, colours, with_sigma, write_report
+from mlffx.evaluation.report import Page, PageFigure, PageFile, PageTable, Tile, colours, write_report
+from mlffx.evaluation.report_rows import with_sigma
 from mlffx.evaluation.stored import Run
 from mlffx.evaluation.uncertainty import Estimate, over_models
 from mlffx.lattice.decay import shell_norms

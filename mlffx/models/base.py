@@ -31,9 +31,8 @@ class AtomicModel(nn.Module):
 
     name: str = ""
     n_features: int
-    only_sums: bool = (
-        False  # of features over all atoms keep the symmetries of an energy, those over one species do not
-    )
+    # Whether only sums of features over all atoms, and none over one species, keep the symmetries of an energy.
+    only_sums: bool = False
 
     def __init__(self, species: Sequence[int], cutoff: float) -> None:
         super().__init__()

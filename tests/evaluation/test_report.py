@@ -15,7 +15,8 @@ from twin_runs import made_up_spectra
 
 from mlffx.evaluation.comparison import Measured, compare, score_groups
 from mlffx.evaluation.controls import Verdict
-from mlffx.evaluation.report import Page, PageFile, Tile, colours, flatten, with_sigma, write_report
+from mlffx.evaluation.report import Page, PageFile, Tile, colours, flatten, write_report
+from mlffx.evaluation.report_rows import with_sigma
 
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 RAMAN = Measured("GAMMA", "LTO", 1332.5, 0.5, "Solin & Ramdas <1970>")

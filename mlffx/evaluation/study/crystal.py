@@ -17,7 +17,8 @@ from mlffx.evaluation.figures.dos import densities_of_states
 from mlffx.evaluation.figures.shifts import mode_shifts
 from mlffx.evaluation.labelled_cell import lacked_by_any, marked, notes_of
 from mlffx.evaluation.overlay import summary
-from mlffx.evaluation.report import PageFigure, PageTable, colours, payload, with_sigma
+from mlffx.evaluation.report import PageFigure, PageTable, colours, payload
+from mlffx.evaluation.report_rows import with_sigma
 from mlffx.evaluation.stored import Run
 from mlffx.evaluation.study.kinds import Agreement, agreements
 from mlffx.evaluation.study.plan import Entry
