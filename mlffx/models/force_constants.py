@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg import null_space
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -25,6 +24,7 @@ from mlffx.data.graph import Edges
 from mlffx.errors import UserError
 from mlffx.models import clusters
 from mlffx.models.base import MODELS, AtomicModel
+from mlffx.models.expansion import Angles, Bonds, Harmonic, constant
 from mlffx.models.radial import segment_sum
 
 SAME_PAIR = 0.3  # A; strain may move the site of a neighbour by this much, which is far less than a bond
@@ -85,14 +85,14 @@ class ForceConstantModel(AtomicModel):
             rotation=table.rotations,
             reversed=table.reversed,
         )
-        self.harmonic = _Harmonic(self.crystal, orbits, table)
+        self.harmonic = Harmonic(self.crystal, orbits, table)
         near = anharmonic_cutoff or orbits[0].length + 0.1
         self.bonds = nn.ModuleList(
-            _Bonds(k, orbit, order) for k, orbit in enumerate(orbits) if orbit.length < near for order in orders
+            Bonds(k, orbit, order) for k, orbit in enumerate(orbits) if orbit.length < near for order in orders
         )
         bonds = np.flatnonzero([orbits[k].length < near for k in table.orbit])
         angles = clusters.angle_orbits(table, bonds, symmetry) if angle_orders else []
-        self.angles = nn.ModuleList(_Angles(orbit, order) for orbit in angles for order in angle_orders or ())
+        self.angles = nn.ModuleList(Angles(orbit, order) for orbit in angles for order in angle_orders or ())
         self.n_features = self.harmonic.n + sum(int(m.n) for m in [*self.bonds, *self.angles])  # type: ignore[arg-type]
         self.coefficients = nn.Parameter(torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(self.n_features, self.n_features, dtype=torch.float64))
@@ -146,7 +146,7 @@ class ForceConstantModel(AtomicModel):
 
     def _constants(self, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():
-            _constant(self, name, array)
+            constant(self, name, array)
 
     @property
     def neighbours_per_site(self) -> np.ndarray:
@@ -203,116 +203,3 @@ class ForceConstantModel(AtomicModel):
                 "model=force_constants",
             )
         return member, edges
-
-
-class _Harmonic(nn.Module):
-    """1/2 u_i . B (u_j - u_i) for every free element B of the force-constant matrices."""
-
-    tensors: Tensor
-    owner: Tensor
-    combinations: Tensor
-
-    def __init__(self, crystal: Crystal, orbits: list[clusters.PairOrbit], table: clusters.PairTable) -> None:
-        super().__init__()
-        tensors = [clusters.invariant_tensors(orbit) for orbit in orbits]
-        owner = np.concatenate([np.full(len(t), k) for k, t in enumerate(tensors)])
-        _constant(self, "tensors", np.concatenate(tensors))
-        _constant(self, "owner", owner)
-        _constant(self, "combinations", _rigid(crystal, np.concatenate(tensors), owner, table))
-        self.n = self.combinations.shape[1]
-
-    def forward(self, absolute: Tensor, relative: Tensor, swapped: Tensor, orbit: Tensor) -> Tensor:
-        """[n_edges, 3] twice, [n_edges, 1], [n_edges] -> [n_edges, n]."""
-        left, right = torch.where(swapped, relative, absolute), torch.where(swapped, absolute, relative)
-        values = 0.5 * torch.einsum("ea,pab,eb->ep", left, self.tensors, right)
-        values = values * (orbit[:, None] == self.owner[None])
-        return values @ self.combinations
-
-
-class _Bonds(nn.Module):
-    """Invariant polynomials of one order of the relative displacement along the bonds of one orbit."""
-
-    exponents: Tensor
-    polynomials: Tensor
-
-    def __init__(self, number: int, orbit: clusters.PairOrbit, order: int) -> None:
-        super().__init__()
-        self.orbit = number
-        exponents = clusters.monomial_exponents(3, order)
-        actions = [lambda x, s=s, swap=swap: (-x if swap else x) @ s.T for s, swap in orbit.stabiliser]
-        _constant(self, "exponents", exponents)
-        _constant(self, "polynomials", clusters.invariant_polynomials(exponents, actions))
-        self.n = len(self.polynomials)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 0.5 * monomials(x, self.exponents) @ self.polynomials.T
-
-
-class _Angles(nn.Module):
-    """Invariant polynomials of one order in the relative displacements of two bonds that share an atom."""
-
-    exponents: Tensor
-    polynomials: Tensor
-    first: Tensor
-    second: Tensor
-    rotations: Tensor
-
-    def __init__(self, orbit: clusters.AngleOrbit, order: int) -> None:
-        super().__init__()
-        exponents = clusters.monomial_exponents(6, order)
-        mixed = exponents[(exponents[:, :3].sum(axis=1) > 0) & (exponents[:, 3:].sum(axis=1) > 0)]
-        actions = [
-            lambda x, s=s, swap=swap: (
-                (x.reshape(-1, 2, 3)[:, ::-1] if swap else x.reshape(-1, 2, 3)).reshape(-1, 6) @ np.kron(np.eye(2), s).T
-            )
-            for s, swap in orbit.stabiliser
-        ]
-        _constant(self, "exponents", mixed)
-        _constant(self, "polynomials", clusters.invariant_polynomials(mixed, actions))
-        _constant(self, "first", orbit.first)
-        _constant(self, "second", orbit.second)
-        _constant(self, "rotations", orbit.rotations)
-        self.n = len(self.polynomials)
-
-    def forward(self, difference: Tensor, bond_of: Tensor, receiver: Tensor) -> Tensor:
-        """[n_edges, 3], [n_atoms, n_members], [n_edges] -> [n_atoms, n]."""
-        one, two = bond_of[:, self.first], bond_of[:, self.second]  # [n_atoms, n_angles]
-        present = (one >= 0) & (two >= 0)
-        rotation = self.rotations.expand(len(bond_of), -1, -1, -1)[present]
-        pair = torch.stack([difference[one[present]], difference[two[present]]], dim=1)
-        x = torch.einsum("nba,nkb->nka", rotation, pair).reshape(-1, 6)
-        values = monomials(x, self.exponents) @ self.polynomials.T
-        return segment_sum(values, receiver[one[present]], len(bond_of))
-
-
-def _constant(module: nn.Module, name: str, array: np.ndarray) -> None:
-    """A table that follows the module's device but is neither a weight nor stored: it comes from the crystal."""
-    module.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array)), persistent=False)
-
-
-def monomials(x: Tensor, exponents: Tensor) -> Tensor:
-    """Products of powers, [n, d] and [m, d] -> [n, m]; no pow(x, 0), whose second derivative at zero is undefined."""
-    powers = [torch.ones_like(x)]
-    for _ in range(int(exponents.max())):
-        powers.append(powers[-1] * x)
-    table = torch.stack(powers)  # [power, n, d]
-    out = table[exponents[:, 0], :, 0]
-    for d in range(1, x.shape[1]):
-        out = out * table[exponents[:, d], :, d]
-    return out.T
-
-
-def _rigid(crystal: Crystal, tensors: np.ndarray, owner: np.ndarray, table: clusters.PairTable) -> np.ndarray:
-    """Combinations [n_tensors, n] of the tensors for which a rigid translation costs nothing.
-
-    The form u_i Phi_ij (u_j - u_i) is translation invariant where the antisymmetric parts of Phi_ij cancel around every
-    atom; in most crystals symmetry sees to it, in the others this condition removes parameters.
-    """
-    moments = np.zeros((crystal.n_basis, 3, 3, len(tensors)))
-    for k in range(len(table.orbit)):
-        for p in np.flatnonzero(owner == table.orbit[k]):
-            phi = table.rotations[k] @ tensors[p] @ table.rotations[k].T
-            phi = phi.T if table.reversed[k] else phi
-            moments[table.centre[k], :, :, p] += phi - phi.T
-    moments[np.abs(moments) < 1e-9] = 0.0  # rcond is relative: rounding alone would count as conditions
-    return null_space(moments.reshape(-1, len(tensors)), rcond=1e-9)

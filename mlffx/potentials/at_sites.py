@@ -15,7 +15,8 @@ from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.graph import Edges, edges_of, n_graphs
-from mlffx.models.force_constants import ForceConstantModel, monomials
+from mlffx.models.expansion import monomials
+from mlffx.models.force_constants import ForceConstantModel
 from mlffx.potentials.base import Potential
 from mlffx.potentials.network import NetworkPotential
 from mlffx.potentials.readout import ReadoutPotential
