@@ -168,10 +168,11 @@ def fit_linear(
         scale = unit(weights)
         x = design / scale
         solution = solve_ridge(x, energies, n_atoms, balance * weights, extra, target, ridge, damping)
+    inverse = 1 / scale
     return LinearFit(
-        coefficients=solution.coefficients / scale,
+        coefficients=solution.coefficients * inverse,
         offset=solution.offset,
-        covariance=solution.covariance / np.outer(scale, scale),
+        covariance=solution.covariance * np.outer(inverse, inverse),
         leave_one_out=solution.leave_one_out,
         weights=weights,
         ridge=solution.ridge,
