@@ -110,6 +110,9 @@ def _evaluate(values: Mapping[str, Any], command: str) -> None:
     runs = [*([settings.run] if settings.run else []), *settings.runs]
     if not runs:
         raise UserError("nothing to evaluate", "give run=RUN_DIR", "run")
+    if settings.output and len(runs) == 1:
+        remedy = "leave it out, or give several runs"
+        raise UserError(f"one run is evaluated into {runs[0]}/evaluation", remedy, "output")
     for run in runs:
         evaluate_or_reuse(run, settings, command)
     if len(runs) > 1:

@@ -8,6 +8,7 @@ import pytest
 from twin_runs import TWIN
 
 from mlffx.errors import UserError
+from mlffx.evaluation.entry import entry_point
 from mlffx.evaluation.recalibration import LEAST_SQUARES, READOUT, UNTESTED, honest_scale
 from mlffx.evaluation.run import evaluate
 from mlffx.evaluation.settings import EvaluateSettings
@@ -18,6 +19,11 @@ def test_a_misspelt_table_is_told_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match="did you mean 'diamond'"):
         EvaluateSettings.compose(["run=RUN", "reference=diamnd"])
     assert EvaluateSettings.compose(["run=RUN", "reference=none"]).reference == "none"
+
+
+def test_an_output_for_one_run_is_refused() -> None:
+    with pytest.raises(UserError, match="nowhere/evaluation"):
+        entry_point(["run=nowhere", "output=there"])
 
 
 def test_dynamics_that_are_too_short_are_told_before_the_run_is_read(tmp_path: Path) -> None:
