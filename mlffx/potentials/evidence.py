@@ -5,7 +5,8 @@ degree. One ridge for all is set by the many anharmonic coefficients, which labe
 holds back the harmonic ones too: stiff modes move little, their part in the energies is small, and they end far from
 the truth, with small error bars. Here each group has a Gaussian prior of its own; its width is what makes the labels
 most probable (MacKay, Neural Comput. 4, 415, 1992). Where the labels do not show a group that would be no width, and no
-doubt either; a density of widths that vanishes at zero forbids it (Chung et al., Psychometrika 78, 685, 2013).
+doubt either; and as many coefficients as labels could be as wide as they like. A half-Cauchy density of widths settles
+both (Gelman, Bayesian Anal. 1, 515, 2006); of their logarithm, so that it vanishes at zero.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from scipy.optimize import minimize
 
 RANGE = (1e-6, 1e12)  # of a prior variance times the largest eigenvalue of its kernel: off, and free
 START = 1.0
+LIKELY = 30.0  # times the noise: scale of the density of widths, far above what coupled cluster offers
 
 
 def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Prior variance of the coefficients of each group over the variance of the noise, [n_groups].
 
-    Maximises log p(b) + sum_g log width_g for b = a c + noise, c ~ N(0, variance(group)), noise of one unknown
-    variance, which is eliminated: log p = -n/2 log(b K^-1 b) - 1/2 log det K with K = 1 + sum_g variance_g a_g a_g^T.
+    Maximises log p(b) + sum_g (log width_g - log(1 + width_g^2 / LIKELY^2)) for b = a c + noise, with c normal of
+    variance_g and noise of one unknown variance, which is eliminated: log p = -n/2 log(b K^-1 b) - 1/2 log det K with
+    K = 1 + sum_g variance_g a_g a_g^T. width_g is the root mean square of what the group does to a label.
 
     Args:
         a: [n, n_features], the columns of a group on one scale.
@@ -30,24 +33,30 @@ def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndar
         groups: of each feature, [n_features], numbered from 0 without gaps.
     """
     seen = np.abs(a).sum(axis=1) + np.abs(b) > 0
-    a, b = a[seen], b[seen]
+    n = int(seen.sum()) - 1  # one label went into the offset
+    basis, a = np.linalg.qr(a[seen])  # K is 1 outside the span of the columns: small matrices for many labels
+    whole = float(b[seen] @ b[seen])
+    b = basis.T @ b[seen]
+    beyond = max(whole - float(b @ b), 0.0)
     kernels = np.array([a[:, groups == g] @ a[:, groups == g].T for g in range(int(groups.max()) + 1)])
     largest = np.array([np.linalg.eigvalsh(kernel)[-1] for kernel in kernels])
     kernels = kernels / np.where(largest > 0, largest, 1.0)[:, None, None]
-    n = len(b) - 1  # one label went into the offset
+    sizes = np.trace(kernels, axis1=1, axis2=2) / (n + 1)  # of what a variance of one does to a label, squared
 
     def loss(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
         variances = np.exp(logarithms)
         factor = cho_factor(np.eye(len(b)) + np.tensordot(variances, kernels, 1), lower=True)
         inverse = cho_solve(factor, np.eye(len(b)))
         weights = inverse @ b
-        misfit = float(b @ weights)
-        value = 0.5 * n * np.log(misfit) + float(np.log(np.diag(factor[0])).sum()) - 0.5 * float(logarithms.sum())
+        misfit = beyond + float(b @ weights)
+        value = 0.5 * n * np.log(misfit) + float(np.log(np.diag(factor[0])).sum())
+        ratio = variances * sizes / LIKELY**2
+        value -= float((0.5 * logarithms - np.log1p(ratio)).sum())
         explained = np.einsum("i,gij,j->g", weights, kernels, weights)
         traces = np.einsum("gij,ji->g", kernels, inverse)
-        return value, 0.5 * variances * (traces - n * explained / misfit) - 0.5
+        return value, 0.5 * variances * (traces - n * explained / misfit) - 0.5 + ratio / (1 + ratio)
 
-    if not b.any():
+    if whole == 0:
         return np.full(len(kernels), RANGE[0])
     start = np.full(len(kernels), np.log(START))
     bounds = [tuple(np.log(RANGE))] * len(kernels)

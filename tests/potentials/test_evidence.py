@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlffx.potentials.evidence import prior_variances
+from mlffx.potentials.evidence import LIKELY, prior_variances
 from mlffx.potentials.linear_fit import fit_linear
 
 N, ATOMS = 160, 64
@@ -71,7 +71,32 @@ def test_wrong_labels_do_not_widen_the_priors():
     assert np.abs(fit.coefficients - truth).max() < 3 * np.abs(clean.coefficients - truth).max()
 
 
-def test_more_features_than_labels():
-    a, b, _, groups = problem(1)
-    few = fit_linear(a[:20], b[:20], np.full(20, ATOMS), robust=False, groups=groups)
-    assert np.isfinite(few.coefficients).all() and np.abs(few.coefficients[groups == 1]).max() < 1
+def test_more_features_than_labels_are_not_fitted_exactly():
+    """The labels are half noise: a fit through all of them would take it for coefficients."""
+    rng = np.random.default_rng(0)
+    for n in (20, 30):
+        a = rng.normal(size=(n, 38))
+        b = a[:, 0] + 2 * rng.normal(size=n)
+        widths = np.sqrt(prior_variances(a - a.mean(0), b - b.mean(), np.repeat([0, 1], COUNTS)))
+        assert (widths < 30).all()
+        few = fit_linear(a, b, np.full(n, ATOMS), robust=False, groups=np.repeat([0, 1], COUNTS))
+        assert np.isfinite(few.covariance).all()
+
+
+def test_no_other_widths_are_more_probable():
+    """By the formula of the docstring, with the whole matrix of the labels."""
+    a, b, _, groups = problem(2)
+    n = len(b)
+    sizes = np.array([(a[:, groups == g] ** 2).sum() / n for g in range(2)])
+
+    def log_probability(variances: np.ndarray) -> float:
+        k = np.eye(n) + (a * variances[groups]) @ a.T
+        width = np.sqrt(variances * sizes)
+        likelihood = -0.5 * (n - 1) * np.log(b @ np.linalg.solve(k, b)) - 0.5 * np.linalg.slogdet(k)[1]
+        return float(likelihood + np.sum(np.log(width) - np.log1p((width / LIKELY) ** 2)))
+
+    found = prior_variances(a, b, groups)
+    best = log_probability(found)
+    for factor in (0.8, 1.25):
+        for g in range(2):
+            assert log_probability(np.where(np.arange(2) == g, factor * found, found)) < best
