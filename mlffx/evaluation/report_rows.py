@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlffx.evaluation.comparison import Row, exact_frequency, finite
 from mlffx.evaluation.figures.style import greek
 from mlffx.evaluation.labelled_cell import MARK
@@ -57,7 +59,7 @@ def score_rows(page: Page) -> list[dict[str, Any]]:
 
 def with_sigma(value: float, sigma: float | None) -> str:
     """`1367.5 ± 3.1`; one decimal everywhere, so that columns line up."""
-    return f"{value:.1f}" + ("" if sigma is None else f" ± {sigma:.1f}")
+    return f"{value:.1f}" + ("" if sigma is None or np.isnan(sigma) else f" ± {sigma:.1f}")
 
 
 def _worth_a_row(rows: Sequence[Row]) -> list[Row]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlffx.evaluation.answer import signed
 from mlffx.evaluation.comparison import shifts
 from mlffx.evaluation.figures.style import greek
@@ -62,5 +60,4 @@ def _shuffled(e: Evaluation) -> str:
 
 def _tile(name: str, point: LabelledPoint, i: int, note: str) -> Tile:
     estimate = point.estimate()
-    sigma = float(estimate.sigma[i])
-    return Tile(name, with_sigma(float(estimate.mean[i]), None if np.isnan(sigma) else sigma), note)
+    return Tile(name, with_sigma(float(estimate.mean[i]), float(estimate.sigma[i])), note)

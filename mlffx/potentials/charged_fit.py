@@ -10,7 +10,7 @@ are enough, forces can join them; nothing labels a charge. W are Tukey weights f
 are large, the error is that of the truncated expansion and not of the charges.
 
 A difference of two levels is a difference of squares of charges, of either sign, and its labels may be all noise. There
-the electrostatic energy of the charges found gets a factor, fitted with the short-range coefficients under one ridge.
+the electrostatic energy of the charges found gets a factor, fitted with the short-range coefficients.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ INDEPENDENT = 1e-7  # singular values below this fraction of the largest are col
 CHUNK = 20  # structures in one batch
 FELT = 1e-3  # directions of charge parameters felt less than this fraction of the strongest one are left as fitted
 LARGEST_CHANGE = 1.0  # e, standard deviation of charge parameters before the labels are seen
+ROUNDING = 1e-6  # eV; a prior relative to less noise than this would drown in rounding
 STEP = 1e-4  # e, of charge parameters; the energy is nearly quadratic in them
 
 
@@ -100,8 +101,8 @@ def fit_charged(
     if force_rows is not None:
         columns = np.concatenate([columns, np.column_stack([force_rows, np.zeros(len(force_rows))])])
     n, weights = len(graphs), np.ones(len(graphs))
-    difference = difference and any(p.requires_grad for p in charged.parameters())  # given charges stay as given
     orders: Any = network.model.orders if difference else None
+    difference = difference and any(p.requires_grad for p in charged.parameters())  # given charges stay as given
     solve = partial(_least_squares, design, force_rows, sizes, force_weight, robust, orders)
     history: list[float] = []
     for _ in range(2 if robust else 1):
@@ -122,7 +123,7 @@ def fit_charged(
     network.model.set_coefficients(linear.coefficients[:n_features], root_covariance)  # type: ignore[operator]
     if potential.n_drawn:
         slopes, directions = _independent(electrostatic.slopes().numpy(), factors)
-        any_charge = np.full(directions.shape[1], (linear.noise / LARGEST_CHANGE) ** 2)
+        any_charge = np.full(directions.shape[1], (max(linear.noise, ROUNDING) / LARGEST_CHANGE) ** 2)
         joint = solve(np.column_stack([factors, slopes]), target, np.concatenate([linear.penalty, any_charge]))
         strength = np.full((1, factors.shape[1]), before)
         spread = block_diag(np.eye(n_features), strength, directions) @ joint.spread
@@ -145,8 +146,10 @@ def _least_squares(
     target: np.ndarray,
     penalty: np.ndarray | None = None,
 ) -> LinearFit:
-    """`fit_linear` with further columns [n_labels, k], of second order, beside those of the short-range part."""
+    """`fit_linear` with further columns [n_labels, k] beside those of the short-range part, held back like its lowest
+    order (`orders`, [n_features]), or by a penalty on all of them."""
     n = len(design)
+    groups = None if orders is None or penalty is not None else np.pad(orders, (0, more.shape[1]))
     return fit_linear(
         np.column_stack([design, more[:n]]),
         target[:n],
@@ -155,7 +158,7 @@ def _least_squares(
         forces=None if force_rows is None else target[n:],
         force_weight=force_weight,
         robust=robust,
-        groups=None if orders is None else np.pad(orders, (0, more.shape[1])),
+        groups=groups,
         penalty=penalty,
     )
 

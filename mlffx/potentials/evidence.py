@@ -16,8 +16,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 RANGE = (1e-6, 1e12)  # of a prior variance times the largest eigenvalue of its kernel: off, and free
-START = 1.0
-LIKELY = 30.0  # times the noise: scale of the density of widths, far above what coupled cluster offers
+STARTS = (1e-4, 1.0)
+LIKELY = 3.0  # times the noise: scale of the density of widths
 
 
 def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -34,10 +34,10 @@ def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndar
     """
     seen = np.abs(a).sum(axis=1) + np.abs(b) > 0
     n = int(seen.sum()) - 1  # one label went into the offset
+    labels = b[seen]
     basis, a = np.linalg.qr(a[seen])  # K is 1 outside the span of the columns: small matrices for many labels
-    whole = float(b[seen] @ b[seen])
-    b = basis.T @ b[seen]
-    beyond = max(whole - float(b @ b), 0.0)
+    b = basis.T @ labels
+    beyond = float(np.sum((labels - basis @ b) ** 2))
     kernels = np.array([a[:, groups == g] @ a[:, groups == g].T for g in range(int(groups.max()) + 1)])
     largest = np.array([np.linalg.eigvalsh(kernel)[-1] for kernel in kernels])
     kernels = kernels / np.where(largest > 0, largest, 1.0)[:, None, None]
@@ -56,10 +56,11 @@ def prior_variances(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> np.ndar
         traces = np.einsum("gij,ji->g", kernels, inverse)
         return value, 0.5 * variances * (traces - n * explained / misfit) - 0.5 + ratio / (1 + ratio)
 
-    if whole == 0:
-        return np.full(len(kernels), RANGE[0])
-    start = np.full(len(kernels), np.log(START))
-    bounds = [tuple(np.log(RANGE))] * len(kernels)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    relative: np.ndarray = np.exp(found.x)
-    return relative / np.where(largest > 0, largest, 1.0)
+    relative = np.full(len(kernels), RANGE[0])
+    if labels.any():
+        starts = [np.full(len(kernels), np.log(start)) for start in STARTS]
+        bounds = [tuple(np.log(RANGE))] * len(kernels)
+        tries = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
+        relative = np.exp(min(tries, key=lambda found: float(found.fun)).x)
+    variances: np.ndarray = relative / np.where(largest > 0, largest, 1.0)
+    return variances

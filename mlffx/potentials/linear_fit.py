@@ -1,8 +1,8 @@
 """Least squares for potentials that are linear in their last parameters: force constants, and heads on frozen features.
 
 Energies alone, or energies and forces; then structures are weighed by how well their forces can be fitted. Coefficients
-of several kinds (orders of an expansion, charges) are held back each by a ridge of its own, which the evidence of the
-labels sets; where there is one ridge it is chosen by leave-one-out error, which for linear least squares costs nothing
+of several kinds (orders of an expansion) can be held back each by a ridge of its own, which the evidence of the labels
+sets; where there is one ridge it is chosen by leave-one-out error, which for linear least squares costs nothing
 (Allen 1974: residual_i / (1 - leverage_i)). Outliers are weighed down by Tukey's biweight.
 """
 
@@ -40,7 +40,8 @@ class LinearFit:
             estimate, forces of a structure kept together), plus what the ridge leaves open.
         leave_one_out: predicted minus label for each structure had it been left out, [n_structures], eV.
         weights: final robust weights of the energies, [n_structures].
-        ridge: chosen, relative to the largest eigenvalue of the standardised normal matrix.
+        ridge: relative to the largest eigenvalue of the normal matrix of standardised columns; chosen, but for groups
+            or a penalty, where columns are in units of their prior widths.
         degrees_of_freedom: effective number of parameters.
         penalty: on the square of each coefficient, [n_features]; the same beside squared residuals in eV.
     """
@@ -122,13 +123,18 @@ def fit_linear(
             factor of their own, the strongest that leave-one-out does not mind.
         groups: kind of each feature, [n_features], numbered from 0: the evidence of the energies sets a ridge for each.
             Forces determine nearly everything, and errors of theirs are no noise: with them there is one ridge.
-        penalty: [n_features], as in `LinearFit`; instead of a ridge.
+        penalty: [n_features], as in `LinearFit`.
+
+    Raises:
+        ValueError: for more than one of ridge, blocks, groups and penalty.
     """
+    if sum(choice is not None for choice in (ridge, blocks, groups, penalty)) > 1:
+        raise ValueError("one of ridge, blocks, groups and penalty says how coefficients are held back")
     standard = design.std(axis=0) if force_rows is None else np.sqrt((force_rows**2).mean(axis=0))
     standard = np.where(standard > 1e-12 * max(standard.max(), 1e-300), standard, np.inf)  # constant: no information
     target = None if forces is None else force_weight * np.asarray(forces)
     everyone = balance = np.ones(len(energies))
-    if blocks is not None and ridge is None:
+    if blocks is not None:
         rows = None if force_rows is None else force_weight * force_rows / standard
         standard = standard / _block_factors(blocks, design / standard, energies, n_atoms, rows, target)
     by_group = groups is not None and forces is None

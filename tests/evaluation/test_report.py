@@ -80,7 +80,10 @@ def test_numbers_of_the_figure_are_in_the_page_and_cannot_end_its_script(page: P
 
 
 def test_one_sigma_is_written_as_people_read_it() -> None:
-    assert with_sigma(1367.52, 3.14) == "1367.5 ± 3.1" and with_sigma(800.0, None) == "800.0"
+    assert (
+        with_sigma(1367.52, 3.14) == "1367.5 ± 3.1"
+        and with_sigma(800.0, None) == with_sigma(800.0, float("nan")) == "800.0"
+    )
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
