@@ -18,6 +18,7 @@ from torch_geometric.data import Data
 
 from mlffx.data import keys
 from mlffx.data.graph import Edges, batch_graphs, edges_of, sum_by_graph
+from mlffx.errors import UserError
 from mlffx.potentials.evidence import prior_variances
 from mlffx.potentials.ridge import TOLERATED, centred, solve_ridge, tau_scale
 
@@ -126,10 +127,13 @@ def fit_linear(
         penalty: [n_features], as in `LinearFit`.
 
     Raises:
+        UserError: for a single structure, or structures that do not differ.
         ValueError: for more than one of ridge, blocks, groups and penalty.
     """
     if sum(choice is not None for choice in (ridge, blocks, groups, penalty)) > 1:
         raise ValueError("one of ridge, blocks, groups and penalty says how coefficients are held back")
+    if force_rows is None and (np.ptp(design, axis=0) <= 1e-9 * np.abs(design).max(axis=0)).all():
+        raise UserError("the structures to fit do not differ", "give more of them, displaced", "data.train_size")
     standard = design.std(axis=0) if force_rows is None else np.sqrt((force_rows**2).mean(axis=0))
     standard = np.where(standard > 1e-12 * max(standard.max(), 1e-300), standard, np.inf)  # constant: no information
     target = None if forces is None else force_weight * np.asarray(forces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlffx.errors import UserError
 from mlffx.potentials.linear_fit import fit_linear
 
 N, P, ATOMS = 60, 7, 32
@@ -76,3 +77,10 @@ def test_forces_determine_what_energies_leave_open(problem):
     n_atoms = np.full(4, float(ATOMS))
     fit = fit_linear(design, design @ truth, n_atoms, force_rows, force_rows @ truth, robust=False, ridge=1e-14)
     np.testing.assert_allclose(fit.coefficients, truth, atol=1e-8)
+
+
+def test_structures_that_do_not_differ_are_told(problem):
+    _, design, truth, n_atoms = problem
+    for same in (design[:1], np.repeat(design[:1], 20, axis=0)):
+        with pytest.raises(UserError, match="do not differ"):
+            fit_linear(same, same @ truth, n_atoms[: len(same)])
