@@ -20,7 +20,7 @@ from mlffx.data import keys
 from mlffx.data.graph import Edges, batch_graphs, edges_of, sum_by_graph
 from mlffx.errors import UserError
 from mlffx.potentials.evidence import prior_variances
-from mlffx.potentials.ridge import TOLERATED, centred, solve_ridge, tau_scale
+from mlffx.potentials.ridge import centred, solve_ridge, strongest, tau_scale
 
 Describe = Callable[[Data, Edges], Tensor]  # graph, edges -> features [n_atoms, n_features]
 
@@ -141,14 +141,14 @@ def fit_linear(
     if blocks is not None:
         rows = None if force_rows is None else force_weight * force_rows / standard
         standard = standard / _block_factors(blocks, design / standard, energies, n_atoms, rows, target)
-    by_group = groups is not None and forces is None
-    damping = 1.0 if by_group or penalty is not None else None
+    groups = groups if forces is None else None
+    damping = None if groups is None and penalty is None else 1.0
 
     def unit(weights: np.ndarray) -> np.ndarray:
         """What each column is divided by."""
         if penalty is not None:
             return np.sqrt(penalty)
-        if groups is None or not by_group:
+        if groups is None:
             return standard
         a, b, _ = centred(design / standard, energies, n_atoms, weights)
         return standard / np.sqrt(prior_variances(a, b, groups))[groups]
@@ -221,6 +221,5 @@ def _block_factors(
             rows = None if extra is None else extra * trial
             solution = solve_ridge(x * trial, energies, n_atoms, everyone, rows, target, None)
             scores.append(tau_scale(solution.leave_one_out) ** 2)
-        held_back = np.flatnonzero(np.array(scores) <= TOLERATED * min(scores))[-1]
-        factors[blocks == block] = BLOCK_FACTORS[held_back]
+        factors[blocks == block] = BLOCK_FACTORS[strongest(scores)]
     return factors

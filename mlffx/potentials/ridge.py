@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,13 +69,10 @@ def solve_ridge(
         return coefficients, (b - a @ coefficients) / np.clip(freedom, 1e-12, None), inverse
 
     if damping is not None:
-        ridge = damping / values[-1] if values[-1] > 0 else 1.0
+        ridge = damping / values[-1]
     if ridge is None:
-        scores = np.array([tau_scale(evaluate(r)[1][observed]) ** 2 for r in RIDGES])
-        best = RIDGES[np.flatnonzero(scores <= TOLERATED * scores.min())[-1]]
-    else:
-        best = ridge
-    coefficients, residual, inverse = evaluate(best)
+        ridge = RIDGES[strongest([tau_scale(evaluate(r)[1][observed]) ** 2 for r in RIDGES])]
+    coefficients, residual, inverse = evaluate(ridge)
     offset = float(np.average((y - x @ coefficients) / n, weights=weights * n**2))
     plain = y - x @ coefficients - offset * n
     leave_one_out = -np.where(observed, residual / np.where(observed, root, 1.0), plain)
@@ -84,9 +82,14 @@ def solve_ridge(
         pull = (target - extra @ coefficients)[:, None] * extra
         scores = scores + np.add.reduceat(pull, np.r_[0, np.cumsum(3 * n.astype(int))[:-1]])
     inverse_normal = (vectors * inverse) @ vectors.T
-    silent = best * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
+    silent = ridge * values[-1] * np.median(residual[observed] ** 2) * inverse_normal @ inverse_normal
     covariance = inverse_normal @ (scores.T @ scores) @ inverse_normal + silent
-    return Solution(coefficients, offset, leave_one_out, covariance, float(best), float(best * values[-1]), dof)
+    return Solution(coefficients, offset, leave_one_out, covariance, float(ridge), float(ridge * values[-1]), dof)
+
+
+def strongest(errors: Sequence[float]) -> int:
+    """The last of several ways of holding back, weakest first, whose mean square error is not clearly worse."""
+    return int(np.flatnonzero(np.array(errors) <= TOLERATED * min(errors))[-1])
 
 
 def tau_scale(residuals: np.ndarray) -> float:
